@@ -1,0 +1,311 @@
+"""What the service answers, as plain frozen values. Fields that this client does not know are left.
+
+Numbers come as numpy arrays where there are many of them; what JSON cannot say is nan there.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import Fault
+
+T = TypeVar("T")
+FloatArray = NDArray[np.float64]
+Value = float | str
+Scores = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One text of a categorical column, and the number of its rows."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """`kind` is numeric or categorical; what belongs to the other kind is None or empty."""
+
+    name: str
+    kind: str
+    missing: int
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    sd: float | None = None
+    distinct: int | None = None
+    level_count: int | None = None
+    levels: tuple[Level, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An uploaded table; `warnings` say what was read otherwise than it may seem."""
+
+    id: str
+    name: str
+    row_count: int
+    columns: dict[str, Column]
+    warnings: tuple[Fault, ...]
+    byte_count: int
+    content_sha256: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a model; the range and mean are those of the rows it was trained on."""
+
+    name: str
+    kind: str
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    offset: float | None = None
+    scale: float | None = None
+    levels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of a model, with its range in the rows it was trained on."""
+
+    name: str
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained layer; `scores` has `training` and, if rows were held out, `validation`."""
+
+    id: str
+    name: str
+    version: int
+    job_id: str | None
+    dataset_id: str
+    activation: str
+    cost: str
+    inputs: dict[str, Input]
+    outputs: dict[str, Output]
+    scores: Scores
+    parameters_sha256: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """y = sigma(w x + b): w (outputs, inputs) and b (outputs,); a category is one input a level."""
+
+    w: FloatArray
+    b: FloatArray
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    activation: str
+
+
+@dataclass(frozen=True)
+class History:
+    """The loss history as parallel arrays; `epoch_count` counts the epochs left out, too."""
+
+    job_id: str
+    epoch_count: int
+    epoch: NDArray[np.int64]
+    cost: FloatArray
+    validation_cost: FloatArray
+    step_norm: FloatArray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one row."""
+
+    y: dict[str, float]
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One a row, in order."""
+
+    model_id: str
+    model_version: int
+    rows: tuple[Prediction, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def y(self) -> dict[str, FloatArray]:
+        """Each output as one array over the rows."""
+        names = self.rows[0].y if self.rows else ()
+        return {name: np.array([row.y[name] for row in self.rows]) for name in names}
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Change:
+    """`delta` is None for a category."""
+
+    feature: str
+    start: Value
+    to: Value
+    delta: float | None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """An input, and what predict says of exactly this input; `verified`: that meets the target.
+
+    `distance` (l1, l2, linf, changed) is in the scaled space that the layer was trained in.
+    """
+
+    input: dict[str, Value]
+    changes: tuple[Change, ...]
+    prediction: dict[str, float]
+    verified: bool
+    distance: dict[str, float]
+    in_training_range: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """None at an end that is open."""
+
+    min: float | None
+    max: float | None
+
+
+@dataclass(frozen=True)
+class Infeasibility:
+    """What each output can reach within the limits, and the input that comes nearest."""
+
+    attainable: dict[str, Interval]
+    nearest_input: dict[str, Value]
+    nearest_prediction: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The cost before the first step of an inversion and after each."""
+
+    step: NDArray[np.int64]
+    cost: FloatArray
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """`status` is optimal, feasible, infeasible (then `infeasibility` says why) or step_limit."""
+
+    model_id: str
+    model_version: int
+    status: str
+    method: str
+    solutions: tuple[Solution, ...]
+    infeasibility: Infeasibility | None = None
+    trace: Trace | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def known(kind: Callable[..., T], answer: Mapping[str, Any], **converted: Any) -> T:
+    """`kind` from those fields of an answer that it has; TypeError if one is missing."""
+    names = {field.name for field in fields(cast("Any", kind))}
+    values = {**answer, **converted}
+    return kind(**{name: value for name, value in values.items() if name in names})
+
+
+def floats(values: Any) -> FloatArray:
+    return np.array(values, dtype=np.float64)
+
+
+def read_dataset(answer: Any) -> Dataset:
+    return known(
+        Dataset,
+        answer,
+        columns={column["name"]: read_column(column) for column in answer["columns"]},
+        warnings=tuple(known(Fault, fault) for fault in answer.get("warnings", ())),
+        created_at=datetime.fromisoformat(answer["created_at"]),
+    )
+
+
+def read_column(answer: Any) -> Column:
+    levels = tuple(known(Level, level) for level in answer.get("levels", ()))
+    return known(Column, answer, levels=levels)
+
+
+def read_model(answer: Any) -> Model:
+    return known(
+        Model,
+        answer,
+        inputs={item["name"]: read_input(item) for item in answer["inputs"]},
+        outputs={item["name"]: known(Output, item) for item in answer["outputs"]},
+        created_at=datetime.fromisoformat(answer["created_at"]),
+    )
+
+
+def read_input(answer: Any) -> Input:
+    return known(Input, answer, levels=tuple(answer.get("levels") or ()))
+
+
+def read_parameters(answer: Any) -> Parameters:
+    return known(
+        Parameters,
+        answer,
+        w=floats(answer["w"]),
+        b=floats(answer["b"]),
+        inputs=tuple(answer["inputs"]),
+        outputs=tuple(answer["outputs"]),
+    )
+
+
+def read_history(answer: Any) -> History:
+    arrays = {name: floats(answer[name]) for name in ("cost", "validation_cost", "step_norm")}
+    return known(History, answer, epoch=np.array(answer["epoch"], dtype=np.int64), **arrays)
+
+
+def read_predictions(answer: Any) -> Predictions:
+    rows = tuple(
+        known(Prediction, row, warnings=tuple(row.get("warnings", ())))
+        for row in answer["predictions"]
+    )
+    return known(Predictions, answer, rows=rows, warnings=tuple(answer.get("warnings", ())))
+
+
+def read_inversion(answer: Any) -> Inversion:
+    infeasibility, trace = answer.get("infeasibility"), answer.get("trace")
+    return known(
+        Inversion,
+        answer,
+        solutions=tuple(read_solution(item) for item in answer["solutions"]),
+        infeasibility=None if infeasibility is None else read_infeasibility(infeasibility),
+        trace=None if trace is None else read_trace(trace),
+        warnings=tuple(answer.get("warnings", ())),
+    )
+
+
+def read_solution(answer: Any) -> Solution:
+    changes = tuple(known(Change, item, start=item["from"]) for item in answer["changes"])
+    return known(Solution, answer, changes=changes)
+
+
+def read_infeasibility(answer: Any) -> Infeasibility:
+    return Infeasibility(
+        attainable={name: known(Interval, ends) for name, ends in answer["attainable"].items()},
+        nearest_input=answer["nearest"]["input"],
+        nearest_prediction=answer["nearest"]["prediction"],
+    )
+
+
+def read_trace(answer: Any) -> Trace:
+    return Trace(step=np.array(answer["step"], dtype=np.int64), cost=floats(answer["cost"]))

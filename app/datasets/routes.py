@@ -1,0 +1,122 @@
+"""/v1/datasets"""
+
+from typing import Annotated, NamedTuple
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.api.auth import Owner
+from app.api.limits import media_type, read_body
+from app.api.names import DisplayName, Id
+from app.api.openapi import created
+from app.api.paging import Cursor, Limit, page
+from app.api.problems import documented
+from app.api.transactions import BlobStore, CurrentSettings, ReadSession, WriteSession
+from app.datasets import service
+from app.datasets.schemas import UPLOAD_BODY, DatasetOut, DatasetPage, RowsPage, dataset_out
+from app.errors import (
+    BodyTooLarge,
+    DatasetInUse,
+    DatasetNotFound,
+    MalformedTable,
+    TableTooLarge,
+    UnsupportedMediaType,
+)
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+class Upload(NamedTuple):
+    media_type: str
+    body: bytes
+
+
+async def uploaded(request: Request, settings: CurrentSettings) -> Upload:
+    kind = media_type(request)
+    service.require_known_format(kind)
+    return Upload(kind, await read_body(request, bytes_max=settings.upload_bytes_max))
+
+
+@router.post(
+    "",
+    status_code=201,
+    operation_id="createDataset",
+    summary="Upload a table",
+    responses=documented(BodyTooLarge, TableTooLarge, UnsupportedMediaType, MalformedTable)
+    | {201: created("The table as it was understood.")},
+    openapi_extra=UPLOAD_BODY,
+)
+def create(
+    upload: Annotated[Upload, Depends(uploaded)],
+    owner: Owner,
+    session: WriteSession,
+    blobs: BlobStore,
+    settings: CurrentSettings,
+    response: Response,
+    name: Annotated[DisplayName, Query(description="For people; need not be unique.")] = "dataset",
+) -> DatasetOut:
+    """A CSV file with a header row, or JSON as `rows`, `columns`, or matrices `x` and `y`."""
+    row = service.upload(
+        session,
+        blobs,
+        settings,
+        owner=owner,
+        name=name,
+        media_type=upload.media_type,
+        body=upload.body,
+    )
+    response.headers["Location"] = f"/v1/datasets/{row.id}"
+    return dataset_out(row)
+
+
+@router.get("", operation_id="listDatasets", summary="List the datasets", responses=documented())
+def newest(
+    owner: Owner, session: ReadSession, limit: Limit = 20, cursor: Cursor = None
+) -> DatasetPage:
+    """Newest first."""
+    rows = service.newest(session, owner, before=cursor, limit=limit + 1)
+    items, next_cursor = page(rows, limit, dataset_out, lambda row: row.id)
+    return DatasetPage(items=items, next_cursor=next_cursor)
+
+
+@router.get(
+    "/{dataset_id}",
+    operation_id="getDataset",
+    summary="Describe a dataset",
+    responses=documented(DatasetNotFound),
+)
+def get(dataset_id: Id, owner: Owner, session: ReadSession) -> DatasetOut:
+    """The columns with their kinds, ranges, levels and missing cells."""
+    return dataset_out(service.get(session, owner, dataset_id))
+
+
+@router.get(
+    "/{dataset_id}/rows",
+    operation_id="listRows",
+    summary="Preview the rows",
+    responses=documented(DatasetNotFound),
+)
+def rows(
+    dataset_id: Id,
+    owner: Owner,
+    session: ReadSession,
+    blobs: BlobStore,
+    limit: Limit = 20,
+    cursor: Annotated[int, Query(ge=0, le=2**53, description="Rows to pass over.")] = 0,
+) -> RowsPage:
+    """A preview of the rows, as they were understood."""
+    row = service.get(session, owner, dataset_id)
+    items = service.preview(blobs, row, offset=cursor, limit=limit)
+    end = cursor + limit
+    return RowsPage(items=items, next_cursor=str(end) if end < row.row_count else None)
+
+
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    operation_id="deleteDataset",
+    summary="Delete a dataset",
+    responses=documented(DatasetNotFound, DatasetInUse),
+)
+def delete(dataset_id: Id, owner: Owner, session: WriteSession, blobs: BlobStore) -> None:
+    """Models trained on it stay. A dataset that a live job trains on is kept (409)."""
+    service.delete(session, blobs, owner, dataset_id)

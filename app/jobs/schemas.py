@@ -1,0 +1,124 @@
+"""Jobs on the wire."""
+
+import math
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from app.api.paging import Page
+from app.jobs.service import WatchedJob
+from app.jobs.states import JobState, allowed_actions, is_terminal
+from app.jobs.training_spec import ResolvedSpec
+
+
+class ProgressOut(BaseModel):
+    epoch: int
+    epochs: int = Field(description="The most there will be.")
+    fraction: float
+    cost: float | None = Field(description="Null once it is no longer finite.")
+    validation_cost: float | None
+
+
+class JobErrorOut(BaseModel):
+    code: str
+    detail: str
+
+
+class TransitionOut(BaseModel):
+    state: JobState
+    at: datetime
+    reason: str
+    worker: str | None
+    attempt: int
+
+
+class JobOut(BaseModel):
+    """One request to train, and how far it has come."""
+
+    id: str
+    name: str
+    state: JobState
+    terminal: bool = Field(description="True once the state can no longer change.")
+    allowed_actions: list[str]
+    dataset_id: str = Field(description="The dataset may have been deleted since.")
+    spec: ResolvedSpec = Field(description="As asked, with every default decided.")
+    progress: ProgressOut | None
+    stop_reason: str | None
+    scores: dict[str, dict[str, float | None]] | None
+    model_id: str | None
+    error: JobErrorOut | None
+    attempt: int
+    cancel_wanted: bool
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    transitions: list[TransitionOut]
+
+
+class JobPage(Page):
+    items: list[JobOut]
+
+
+class HistoryOut(BaseModel):
+    """The loss history as parallel arrays. `cost` is the training objective after the epoch."""
+
+    job_id: str
+    epoch_count: int = Field(description="How many epochs are stored, shown or not.")
+    epoch: list[int]
+    cost: list[float | None]
+    validation_cost: list[float | None]
+    step_norm: list[float | None]
+
+
+def job_out(job: WatchedJob) -> JobOut:
+    row = job.row
+    state = JobState(row.state)
+    spec = ResolvedSpec.model_validate(row.resolved_spec)
+    return JobOut(
+        id=row.id,
+        name=row.name,
+        state=state,
+        terminal=is_terminal(state),
+        allowed_actions=list(allowed_actions(state)),
+        dataset_id=spec.dataset_id,
+        spec=spec,
+        progress=None if row.progress is None else ProgressOut(**row.progress),
+        stop_reason=row.stop_reason,
+        scores=row.scores,
+        model_id=row.model_id,
+        error=None if row.error is None else JobErrorOut(**row.error),
+        attempt=row.attempt,
+        cancel_wanted=row.cancel_wanted,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        transitions=[
+            TransitionOut(
+                state=JobState(move.state),
+                at=move.at,
+                reason=move.reason,
+                worker=move.worker,
+                attempt=move.attempt,
+            )
+            for move in job.transitions
+        ],
+    )
+
+
+def history_out(job_id: str, records: NDArray[np.float64], epoch_count: int) -> HistoryOut:
+    epoch, cost, validation_cost, step_norm = records.T
+    return HistoryOut(
+        job_id=job_id,
+        epoch_count=epoch_count,
+        epoch=epoch.astype(int).tolist(),
+        cost=finite_or_none(cost),
+        validation_cost=finite_or_none(validation_cost),
+        step_norm=finite_or_none(step_norm),
+    )
+
+
+def finite_or_none(values: NDArray[np.float64]) -> list[float | None]:
+    """JSON has no word for what is not finite."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,116 @@
+"""The database: one engine per process, sessions to read and to write, and the only commit.
+
+SQLite's write-ahead log can corrupt a database that two connections write at once in versions
+3.7.0 to 3.51.2 (https://www.sqlite.org/wal.html#walresetbug), so the log is used only where the
+library at hand carries the fix; otherwise the rollback journal is, which is slower and safe.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import SQLAlchemyError as DatabaseError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+__all__ = [
+    "Database",
+    "DatabaseError",
+    "Session",
+    "after_commit",
+    "clock",
+    "create_database_engine",
+]
+
+FIXED_VERSIONS = (((3, 51, 3), None), ((3, 50, 7), (3, 51, 0)), ((3, 44, 6), (3, 45, 0)))
+
+
+def log_is_safe(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite carries the fix of the write-ahead-log corruption."""
+    return any(version >= first and (end is None or version < end) for first, end in FIXED_VERSIONS)
+
+
+def sqlite_driver() -> ModuleType:
+    """Python's own SQLite if it carries the fix, else the bundled one where there is one."""
+    if log_is_safe(sqlite3.sqlite_version_info):
+        return sqlite3
+    try:
+        # Not on every platform (no wheel for some), and then the rollback journal is used.
+        return import_module("pysqlite3.dbapi2")
+    except ImportError:
+        return sqlite3
+
+
+def create_database_engine(url: str, *, busy_seconds: float) -> Engine:
+    """An engine that has not connected yet. `busy_seconds` bounds every wait for a lock."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(
+            url, pool_size=10, max_overflow=30, pool_timeout=busy_seconds, pool_pre_ping=True
+        )
+    driver = sqlite_driver()
+    engine = create_engine(
+        url, module=driver, pool_size=10, max_overflow=30, pool_timeout=busy_seconds
+    )
+    journal = "wal" if log_is_safe(driver.sqlite_version_info) else "delete"
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # BEGIN is ours: the driver's own would come too late
+        for pragma in (
+            f"busy_timeout = {int(busy_seconds * 1000)}",
+            f"journal_mode = {journal}",
+            "synchronous = full",
+            "foreign_keys = on",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A read that turns into a write later cannot wait for the lock: SQLite refuses it at once.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+class Database:
+    """Sessions on one engine. A session begins at its first statement, not when it is made."""
+
+    def __init__(self, url: str, *, busy_seconds: float) -> None:
+        self.url = url
+        self.engine = create_database_engine(url, busy_seconds=busy_seconds)
+        self._writes = self.engine.execution_options(writes=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that only reads."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        with Session(self._writes, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+def after_commit(session: Session, action: Callable[[], None]) -> None:
+    """Runs `action` once this session's transaction has been committed, and not if it fails."""
+    event.listen(session, "after_commit", lambda _: action(), once=True)
+
+
+def clock(session: Session) -> datetime:
+    """Now, by the database's clock: the only one that leases are judged by."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)  # SQLite runs in this process
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return now.astimezone(UTC)

@@ -1,0 +1,233 @@
+"""The rules of claims, fences and deaths, on both databases."""
+
+import threading
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from app.jobs import history, lifecycle, queries
+from app.jobs.lifecycle import Claim, Replaced
+from app.jobs.states import JobState
+from app.storage.database import Database, clock
+from app.storage.tables import JobRow
+
+LEASE_SECONDS = 60.0
+ATTEMPTS_MAX = 3
+
+
+def test_only_one_of_many_workers_claims_a_job(database: Database) -> None:
+    add_job(database)
+    claims: list[Claim | None] = []
+
+    def try_to_claim() -> None:
+        claims.append(claim(database))
+
+    threads = [threading.Thread(target=try_to_claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    # Later copies of one delivery are taken for a redelivery after a death, up to the limit;
+    # whatever happens, the attempts are distinct, so that only the last one can write.
+    attempts = [claimed.attempt for claimed in claims if claimed is not None]
+    assert len(set(attempts)) == len(attempts)
+    with database.writing() as session, pytest.raises(Replaced):
+        lifecycle.beat(session, "job_1", 1, lease_seconds=LEASE_SECONDS)
+
+
+def test_an_outdated_delivery_claims_nothing(database: Database) -> None:
+    add_job(database, delivery=2)
+
+    assert claim(database, delivery=1) is None
+    assert state(database) == JobState.QUEUED
+
+
+def test_a_redelivery_takes_the_job_from_a_dead_worker_and_fences_it_off(
+    database: Database,
+) -> None:
+    add_job(database)
+    first = claim(database)
+    assert first is not None
+
+    second = claim(database)
+
+    assert second is not None
+    assert second.attempt == first.attempt + 1
+    with pytest.raises(Replaced), database.writing() as session:
+        lifecycle.finish(session, "job_1", first.attempt, JobState.SUCCEEDED, reason="finished")
+    assert state(database) == JobState.RUNNING
+
+
+def test_a_job_that_kills_its_worker_each_time_is_failed_with_the_reason(
+    database: Database,
+) -> None:
+    add_job(database)
+
+    claims = [claim(database) for _ in range(ATTEMPTS_MAX + 1)]
+
+    assert [claimed is not None for claimed in claims] == [True, True, True, False]
+    job = read(database)
+    assert (job.state, job.error and job.error["code"]) == (JobState.FAILED, "worker_lost")
+    assert job.ended_at is not None
+
+
+def test_a_job_whose_lease_has_ended_is_queued_again_under_a_new_delivery(
+    database: Database,
+) -> None:
+    add_job(database)
+    first = claim(database, lease_seconds=-1)
+    assert first is not None
+
+    with database.writing() as session:
+        taken = lifecycle.take_back_lost(session, attempts_max=ATTEMPTS_MAX)
+
+    job = read(database)
+    assert (taken, job.state, job.delivery) == (1, JobState.QUEUED, 2)
+    with pytest.raises(Replaced), database.writing() as session:
+        lifecycle.beat(session, "job_1", first.attempt, lease_seconds=LEASE_SECONDS)
+
+
+def test_a_job_whose_lease_has_not_ended_is_left_alone(database: Database) -> None:
+    add_job(database)
+    claim(database)
+
+    with database.writing() as session:
+        taken = lifecycle.take_back_lost(session, attempts_max=ATTEMPTS_MAX)
+
+    assert (taken, state(database)) == (0, JobState.RUNNING)
+
+
+def test_a_beat_renews_the_lease_by_the_database_clock(database: Database) -> None:
+    add_job(database)
+    claimed = claim(database, lease_seconds=1)
+    assert claimed is not None
+
+    with database.writing() as session:
+        lifecycle.beat(session, "job_1", claimed.attempt, lease_seconds=100)
+        now = clock(session)
+
+    ends_at = read(database).lease_ends_at
+    assert ends_at is not None
+    assert timedelta(seconds=95) < ends_at - now <= timedelta(seconds=100)
+
+
+def test_stopping_the_service_gives_jobs_back_without_counting_a_death(
+    database: Database,
+) -> None:
+    add_job(database)
+    claim(database)
+
+    with database.writing() as session:
+        lifecycle.give_back_all(session)
+
+    job = read(database)
+    assert (job.state, job.deaths, job.delivery) == (JobState.QUEUED, 0, 2)
+
+
+def test_a_cancelled_job_is_not_run_again_after_its_worker_died(database: Database) -> None:
+    add_job(database)
+    claim(database, lease_seconds=-1)
+    with database.writing() as session:
+        row = queries.find_and_lock(session, "job_1")
+        assert row is not None
+        lifecycle.cancel(session, row)
+
+    with database.writing() as session:
+        lifecycle.take_back_lost(session, attempts_max=ATTEMPTS_MAX)
+
+    assert state(database) == JobState.CANCELLED
+
+
+def test_history_of_an_attempt_that_was_lost_does_not_mix_with_the_next(
+    database: Database,
+) -> None:
+    add_job(database)
+    first = claim(database)
+    assert first is not None
+    with database.writing() as session:
+        records = np.array([[0.0, 9.0, 9.0, 9.0]])
+        lifecycle.beat(
+            session, "job_1", first.attempt, lease_seconds=LEASE_SECONDS, records=records
+        )
+
+    second = claim(database)
+    assert second is not None
+    with database.writing() as session:
+        records = np.array([[0.0, 1.0, 2.0, 3.0]])
+        lifecycle.beat(
+            session, "job_1", second.attempt, lease_seconds=LEASE_SECONDS, records=records
+        )
+
+    with database.reading() as session:
+        kept = history.join(queries.history_blocks(session, "job_1"))
+    assert kept.tolist() == [[0.0, 1.0, 2.0, 3.0]]
+
+
+def test_every_move_is_kept_in_order(database: Database) -> None:
+    add_job(database)
+    claim(database)
+    second = claim(database)
+    assert second is not None
+    with database.writing() as session:
+        lifecycle.finish(session, "job_1", second.attempt, JobState.SUCCEEDED, reason="finished")
+
+    with database.reading() as session:
+        moves = [
+            (move.state, move.reason, move.attempt)
+            for move in queries.transitions(session, ["job_1"])
+        ]
+
+    assert moves == [
+        ("running", "claimed", 1),
+        ("queued", "worker_lost", 1),
+        ("running", "claimed", 2),
+        ("succeeded", "finished", 2),
+    ]
+
+
+def add_job(database: Database, *, delivery: int = 1) -> None:
+    with database.writing() as session:
+        session.add(
+            JobRow(
+                id="job_1",
+                owner="default",
+                name="a job",
+                dataset_id=None,
+                spec={},
+                resolved_spec={},
+                state=JobState.QUEUED,
+                cancel_wanted=False,
+                delivery=delivery,
+                attempt=0,
+                deaths=0,
+                created_at=clock(session),
+            )
+        )
+
+
+def claim(
+    database: Database, *, delivery: int = 1, lease_seconds: float = LEASE_SECONDS
+) -> Claim | None:
+    with database.writing() as session:
+        return lifecycle.claim(
+            session,
+            "job_1",
+            delivery,
+            worker="host:1",
+            lease_seconds=lease_seconds,
+            attempts_max=ATTEMPTS_MAX,
+        )
+
+
+def read(database: Database) -> JobRow:
+    with database.reading() as session:
+        row = session.scalar(sa.select(JobRow))
+        assert row is not None
+        return row
+
+
+def state(database: Database) -> str:
+    return read(database).state

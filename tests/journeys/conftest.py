@@ -1,0 +1,43 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import migrated_url
+from tests.journeys.caller import Caller
+from tests.servers import Service, running_service
+
+KINDS = ["sqlite", "postgresql"]
+# Without the one dispatcher's lock of SQLite, only the lease tells that a killed service is gone.
+SHORT_LEASE = {"BACKSOLVE_LEASE_SECONDS": "4"}
+
+
+@pytest.fixture(scope="package", params=KINDS)
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Everything, running as a user would start it, on each kind of database; shared by tests."""
+    folder = tmp_path_factory.mktemp("service")
+    url = migrated_url(request, request.param, folder)
+    with running_service(folder, BACKSOLVE_DATABASE_URL=url) as service:
+        yield service
+
+
+@pytest.fixture
+def caller(service: Service) -> Iterator[Caller]:
+    with Caller(service.url) as caller:
+        yield caller
+
+
+@pytest.fixture
+def own_service(url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service that a test may stop and kill."""
+    environment = {"BACKSOLVE_DATABASE_URL": url, **SHORT_LEASE}
+    with running_service(tmp_path, **environment) as service:
+        yield service
+
+
+@pytest.fixture
+def own_caller(own_service: Service) -> Iterator[Caller]:
+    with Caller(own_service.url) as caller:
+        yield caller

@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
+
+from app.storage import migrations
+from app.storage.database import Database
+from app.storage.tables import Base
+from tests.servers import ROOT
+from tests.storage.test_database import dataset_row
+
+
+def test_the_schema_goes_up_down_and_up_again(empty_url: str) -> None:
+    database = Database(empty_url, busy_seconds=10)
+
+    migrations.upgrade(database)
+    with database.writing() as session:
+        session.add(dataset_row())
+    migrations.downgrade(database, "base")
+    left = set(sa.inspect(database.engine).get_table_names())
+    migrations.upgrade(database)
+
+    assert left <= {"alembic_version"}
+    assert set(Base.metadata.tables) <= set(sa.inspect(database.engine).get_table_names())
+    database.dispose()
+
+
+def test_every_revision_can_be_left_and_entered_with_rows_in_the_tables(empty_url: str) -> None:
+    database = Database(empty_url, busy_seconds=10)
+    revisions = [script.revision for script in scripts().walk_revisions()][::-1]
+
+    for earlier, revision in zip(["base", *revisions], revisions, strict=False):
+        migrations.upgrade(database, revision)
+        with database.writing() as session:
+            session.merge(dataset_row())
+        migrations.downgrade(database, earlier)
+        migrations.upgrade(database, revision)
+
+    migrations.check(database)
+    database.dispose()
+
+
+def test_the_tables_on_the_page_are_those_of_the_migrations(url: str) -> None:
+    database = Database(url, busy_seconds=10)
+
+    migrations.check(database)  # raises if alembic finds a difference
+
+    database.dispose()
+
+
+def test_several_processes_may_migrate_at_once(empty_url: str, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "BACKSOLVE_DATABASE_URL": empty_url,
+        "BACKSOLVE_DATA_DIR": str(tmp_path),
+    }
+
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "app", "migrate"], cwd=ROOT, env=environment)
+        for _ in range(4)
+    ]
+
+    assert [process.wait() for process in processes] == [0, 0, 0, 0]
+    database = Database(empty_url, busy_seconds=10)
+    migrations.check(database)
+    database.dispose()
+
+
+def scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(migrations.ALEMBIC_INI).parent / "alembic"))

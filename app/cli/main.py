@@ -1,11 +1,9 @@
 """python -m app COMMAND"""
 
+from importlib import import_module
 from typing import Annotated
 
 import typer
-
-from app.cli import demo as demonstration
-from app.cli import operate
 
 app = typer.Typer(
     name="backsolve",
@@ -18,22 +16,31 @@ app = typer.Typer(
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
 
 
+def execute(command: str, **options: object) -> None:
+    """Runs the module of a command.
+
+    Each is loaded only when it is asked for: the API must not load Dask, nor the dispatcher
+    FastAPI, and a start takes half the time.
+    """
+    raise typer.Exit(import_module(f"app.cli.{command}").main(**options))
+
+
 @app.command()
 def run() -> None:
     """Migrate, then run the API and the dispatcher with local workers, until Ctrl-C."""
-    raise typer.Exit(operate.run_everything())
+    execute("run")
 
 
 @app.command()
 def serve(with_parent: WithParent = False) -> None:
     """Run the API alone."""
-    operate.serve(with_parent=with_parent)
+    execute("serve", with_parent=with_parent)
 
 
 @app.command()
 def dispatch(with_parent: WithParent = False) -> None:
     """Run the dispatcher alone."""
-    raise typer.Exit(operate.run_dispatcher(with_parent=with_parent))
+    execute("dispatch", with_parent=with_parent)
 
 
 @app.command()
@@ -43,10 +50,10 @@ def migrate(
     ] = 60.0,
 ) -> None:
     """Bring the database to this version's schema."""
-    operate.migrate(wait_seconds=wait_seconds)
+    execute("migrate", wait_seconds=wait_seconds)
 
 
 @app.command()
 def demo() -> None:
     """Start the service, run once through all that it does, and stop it."""
-    raise typer.Exit(demonstration.run())
+    execute("demo")

@@ -10,9 +10,9 @@ from rich.text import Text
 FloatArray = NDArray[np.float64]
 Cells = list[list[tuple[str, str]]]
 
-LINES = 12
+LINES = 10  # the last of them gets a label, too
 LABEL_EVERY_LINES = 3
-LABEL_COLUMNS = 5
+COLUMNS_MIN = 10
 
 
 class Pen(NamedTuple):
@@ -56,39 +56,48 @@ class Curve(NamedTuple):
 
 def plot(curves: Sequence[Curve], *, columns: int, x_name: str, axis: Pen) -> list[Text]:
     """The lines of a plot `columns` wide; a later curve is drawn over an earlier one."""
-    columns = max(columns - LABEL_COLUMNS - 2, 10)
-    x = np.linspace(curves[0].x[0], curves[0].x[-1], columns)
-    heights = [np.interp(x, curve.x, curve.y) for curve in curves]
-    seen = np.concatenate([height[np.isfinite(height)] for height in heights])
-    low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
-    cells: Cells = [[(" ", "")] * columns for _ in range(LINES)]
-    for curve, height in zip(curves, heights, strict=True):
-        draw(cells, (high - height) / ((high - low) or 1.0) * (LINES - 1), curve.pen)
-    lines = [legend(curves)]
-    lines += [
-        labelled(cells[line], high - (high - low) * line / (LINES - 1), line, axis)
-        for line in range(LINES)
+    low, high = span(curves)
+    labels = [
+        f"{value:#.4g}" if line % LABEL_EVERY_LINES == 0 else ""
+        for line, value in enumerate(np.linspace(high, low, LINES))
     ]
+    margin = max(map(len, labels)) + 1
+    columns = max(columns - margin - 1, COLUMNS_MIN)
+    x = np.linspace(curves[0].x[0], curves[0].x[-1], columns)
+    cells: Cells = [[(" ", "")] * columns for _ in range(LINES)]
+    for curve in curves:
+        share = (high - np.interp(x, curve.x, curve.y)) / ((high - low) or 1.0)
+        draw(cells, share * (LINES - 1), curve.pen)
     foot = f"{x[0]:g}{f'{x_name} {x[-1]:g}':>{columns - len(f'{x[0]:g}')}}"
-    margin = " " * (LABEL_COLUMNS + 2)
-    lines.append(Text(margin[:-1] + axis.above_right + axis.level * columns, style=axis.style))
-    lines.append(Text(margin + foot, style=axis.style))
-    return lines
+    return [
+        legend(curves, margin + 1),
+        *(
+            labelled(f"{label:>{margin - 1}} {axis.upright}", line, axis.style)
+            for label, line in zip(labels, cells, strict=True)
+        ),
+        Text(" " * margin + axis.above_right + axis.level * columns, style=axis.style),
+        Text(" " * (margin + 1) + foot, style=axis.style),
+    ]
 
 
-def legend(curves: Sequence[Curve]) -> Text:
-    line = Text(" " * (LABEL_COLUMNS + 2))
+def span(curves: Sequence[Curve]) -> tuple[float, float]:
+    """The least and the greatest value."""
+    seen = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
+    return (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
+
+
+def legend(curves: Sequence[Curve], margin: int) -> Text:
+    line = Text(" " * margin)
     for curve in curves:
         line.append(curve.pen.level * 3, style=curve.pen.style).append(f" {curve.name}   ")
     line.rstrip()
     return line
 
 
-def labelled(cells: list[tuple[str, str]], value: float, line: int, axis: Pen) -> Text:
-    label = f"{value:#.4g}" if line % LABEL_EVERY_LINES == 0 else ""
-    text = Text().append(f"{label:>{LABEL_COLUMNS}} {axis.upright}", style=axis.style)
-    for character, style in cells:
-        text.append(character, style=style)
+def labelled(label: str, cells: list[tuple[str, str]], style: str) -> Text:
+    text = Text().append(label, style=style)
+    for character, cell_style in cells:
+        text.append(character, style=cell_style)
     text.rstrip()
     return text
 

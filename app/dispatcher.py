@@ -95,7 +95,7 @@ def keep_dispatching(settings: Settings, database: Database, stopping: threading
 def cluster_of(settings: Settings) -> AbstractContextManager[Cluster]:
     if settings.scheduler_address:
         return remote_cluster(settings.scheduler_address)
-    return local_cluster(settings.workers)
+    return local_cluster(settings.workers, settings.data_dir.resolve() / "workers")
 
 
 def dispatch_to(

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TypedDict
+from typing import TypedDict
 
 SETTINGS = {
     "listen_addresses": "",
@@ -34,7 +34,6 @@ SETTINGS = {
 # The caller's PGDATA, PGPORT and the like would change what the server does.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 START_SECONDS_MAX = 60
-STOP_SECONDS_MAX = 10
 
 
 class Identity(TypedDict, total=False):
@@ -76,7 +75,8 @@ def running_postgres() -> Iterator[str]:
 
 def _guard(tests_pid: int) -> None:
     """Start a server, print its URL, and stop it when told to or when the tests are gone."""
-    signal.signal(signal.SIGTERM, _leave)
+    told_to_stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
     # A short path: a Unix socket takes about 100 characters, and TMPDIR may be private or deep.
     with tempfile.TemporaryDirectory(prefix="backsolve-pg-", dir="/tmp") as name:
         folder = Path(name)
@@ -91,13 +91,8 @@ def _guard(tests_pid: int) -> None:
             print(f"postgresql+psycopg://postgres@/postgres?host={folder}", flush=True)
             # A parent that dies, however it dies, hands this process to another parent. A pipe
             # would not do: a process forked by a test keeps its other end open.
-            while os.getppid() == tests_pid and server.poll() is None:
+            while not told_to_stop and os.getppid() == tests_pid and server.poll() is None:
                 time.sleep(0.1)
-
-
-def _leave(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(0)
 
 
 def _identity() -> Identity:
@@ -179,12 +174,9 @@ def _server(
     try:
         yield server
     finally:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            server.send_signal(signal.SIGQUIT)
-            server.wait()
+        # At once, without the checkpoint of an orderly stop: nobody will read the data again.
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
 
 
 def _await_ready(pg_isready: Path, sockets: Path, server: subprocess.Popen[bytes]) -> None:

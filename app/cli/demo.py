@@ -143,8 +143,7 @@ def compare_with_scikit_learn(
     difference = abs(r2 - (model.scores["validation"]["r2"] or 0.0))
     say(
         console,
-        f"scikit-learn's LinearRegression, rows held out: R2 {r2:.6f}, difference "
-        f"{difference:.0e}.",
+        f"scikit-learn's LinearRegression, held out: R2 {r2:.6f}, difference {difference:.0e}.",
     )
     require(difference <= TOLERANCE, f"R2 differs from scikit-learn's by {difference:.1e}")
 
@@ -305,12 +304,11 @@ def start(folder: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
         "BACKSOLVE_HOST": "127.0.0.1",
         "BACKSOLVE_PORT": str(port),
         "BACKSOLVE_WORKERS": "1",
-        "DASK_TEMPORARY_DIRECTORY": str(folder),
     }
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "app", "run"],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "app", "run", "--with-parent"],
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**own, **settings},
@@ -327,6 +325,8 @@ def stop(console: Console, process: subprocess.Popen[bytes]) -> None:
             # Its children end by themselves once they have lost it.
             process.kill()
             process.wait()
+        assert process.stdin is not None  # noqa: S101 - it was started with a pipe
+        process.stdin.close()
 
 
 @contextmanager

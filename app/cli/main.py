@@ -26,9 +26,9 @@ def execute(command: str, **options: object) -> None:
 
 
 @app.command()
-def run() -> None:
+def run(with_parent: WithParent = False) -> None:
     """Migrate, then run the API and the dispatcher with local workers, until Ctrl-C."""
-    execute("run")
+    execute("run", with_parent=with_parent)
 
 
 @app.command()

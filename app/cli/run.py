@@ -10,15 +10,18 @@ import threading
 import typer
 
 from app.cli import migrate
+from app.cli.parent import end_with_parent
 from app.settings import Settings
 
 STOP_SECONDS = 15
 LOOK_SECONDS = 0.2
 
 
-def main() -> int:
+def main(*, with_parent: bool) -> int:
     """When one of the two ends, so does the other."""
     settings = Settings()
+    if with_parent:
+        end_with_parent()
     if is_taken(settings.host, settings.port):
         typer.echo(
             f"Something else listens on {settings.host}:{settings.port} already. "

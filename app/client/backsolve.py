@@ -68,10 +68,12 @@ class Backsolve:
     def close(self) -> None:
         self._transport.close()
 
-    def is_ready(self) -> bool:
+    def is_ready(self, *, timeout_seconds: float = 5.0) -> bool:
         """Whether the service answers and can do its work; asked once."""
         try:
-            return self._transport.get("/readyz", read=lambda _: True, retries_max=0)
+            return self._transport.get(
+                "/readyz", read=lambda _: True, retries_max=0, timeout_seconds=timeout_seconds
+            )
         except Unavailable:
             return False
 

@@ -62,12 +62,14 @@ class Transport:
         read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
         retries_max: int = RETRIES_MAX,
+        timeout_seconds: float | None = None,
     ) -> T:
         """Asks again if nobody answers or the service is not ready, but not after a timeout."""
         attempt = 0
         while True:
             try:
-                return understood(self._send("GET", path, params=params), read)
+                response = self._send("GET", path, params=params, timeout_seconds=timeout_seconds)
+                return understood(response, read)
             except Unavailable as error:
                 pause = pause_seconds(attempt, error.retry_after_seconds)
                 hopeless = isinstance(error, TimedOut) or pause > RETRY_AFTER_SECONDS_MAX
@@ -114,13 +116,15 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         content: Content | None = None,
         media_type: str | None = None,
+        timeout_seconds: float | None = None,
     ) -> httpx.Response:
         """Raises APIError, Unavailable or TimedOut for anything but a 2xx."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
         headers = {} if media_type is None else {"Content-Type": media_type}
+        timeout = httpx.USE_CLIENT_DEFAULT if timeout_seconds is None else timeout_seconds
         try:
             response = self._http.request(
-                method, path, params=given, content=content, headers=headers
+                method, path, params=given, content=content, headers=headers, timeout=timeout
             )
         except httpx.ConnectTimeout as error:
             raise Unavailable(f"{self.base_url} cannot be reached in time.") from error

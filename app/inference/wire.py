@@ -97,10 +97,12 @@ def require_rows(count: int) -> None:
 
 
 def name_faults(model: TrainedModel, rows: Sequence[dict[str, Cell]]) -> Iterator[Fault]:
+    """Names that are missing or unknown. A row of the dataset may carry its targets along."""
     names = model.input_names
-    known = frozenset(names)
+    inputs = frozenset(names)
+    known = inputs | frozenset(model.output_names)
     for index, row in enumerate(rows):
-        if row.keys() == known:
+        if row.keys() == inputs:
             continue
         for name in names:
             if name not in row:

@@ -6,6 +6,7 @@ workers hold no memory limit of Dask's, and the scheduler never gives up on a ta
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import dask
@@ -52,10 +53,13 @@ class Cluster(NamedTuple):
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[Cluster]:
-    """Worker processes on this machine, reachable from nowhere else and by nobody else."""
+def local_cluster(workers: int, folder: Path) -> Iterator[Cluster]:
+    """Worker processes on this machine, reachable from nowhere else and by nobody else.
+
+    Dask keeps its own files in `folder`.
+    """
     with (
-        dask.config.set(DASK_CONFIG),
+        dask.config.set(DASK_CONFIG | {"temporary-directory": str(folder)}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -261,10 +261,13 @@ def succeed(
     parts = {"training": (x, y)} | (
         {"validation": (x_validation, y_validation)} if len(x_validation) else {}
     )
-    part_scores = {
+    part_scores: dict[str, dict[str, float | None]] = {
         part: {
-            name: finite_or_none(value)
-            for name, value in scores(spec.cost, truth, forward(last.layer, inputs)).items()
+            "rows": float(len(truth)),
+            **{
+                name: finite_or_none(value)
+                for name, value in scores(spec.cost, truth, forward(last.layer, inputs)).items()
+            },
         }
         for part, (inputs, truth) in parts.items()
     }

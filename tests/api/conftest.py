@@ -1,7 +1,7 @@
 """One service for each database, with a dataset, a job and a model, shared by many small tests."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -12,7 +12,7 @@ from tests.builders import Api
 from tests.conftest import new_postgres
 from tests.servers import serving
 
-TABLE = {
+TABLE: dict[str, Any] = {
     "kind": ["u", "v"] * 20,
     "a": [float(number) for number in range(40)],
     "y": [3.0 * number + 1 for number in range(40)],

@@ -1,7 +1,6 @@
 """What every error answer must look like."""
 
 import re
-import unicodedata
 
 import httpx
 
@@ -30,7 +29,3 @@ def problem_of(response: httpx.Response) -> Json:
         assert fault["detail"]
         assert re.fullmatch(r"(?s)(/.*)?", fault.get("pointer", ""))
     return problem
-
-
-def is_printable(text: str) -> bool:
-    return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)

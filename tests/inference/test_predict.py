@@ -30,6 +30,16 @@ def test_rows_by_name_and_a_matrix_give_the_same_answer(api: Api) -> None:
     assert by_name == matrix
 
 
+def test_a_row_of_the_dataset_may_carry_its_target_along(api: Api) -> None:
+    dataset_id = api.upload(plane())
+    model = api.model_id(dataset_id, ["y"])
+    row = api.get(f"/v1/datasets/{dataset_id}/rows", limit=1)["items"][0]
+
+    answer = api.post(f"/v1/models/{model}/predict", {"rows": [row]})
+
+    assert answer["predictions"][0]["y"]["y"] == pytest.approx(row["y"], abs=1e-9)
+
+
 def test_predictions_equal_those_of_scikit_learn_on_real_size_batches(api: Api) -> None:
     table = plane(rows=500, noise=1.0)
     model = api.model_id(api.upload(table), ["y"], validation={"fraction": 0.0})

@@ -40,12 +40,11 @@ class Dispatcher:
 
     def look(self) -> None:
         """One comparison of rows and deliveries."""
-        generation = self.cluster.generation()
+        generation, slots = self.cluster.state()
         if generation != self.generation:
             self.generation = generation
             self.sent.clear()  # a new scheduler knows nothing of what was sent to the old one
         self.take_back_lost()
-        slots = self.cluster.slots()
         with self.database.reading() as session:
             running = queries.count_in_state(session, JobState.RUNNING)
             queued = queries.in_state(session, JobState.QUEUED, limit=2 * slots + len(self.sent))
@@ -104,7 +103,7 @@ def dispatch_to(
     dispatcher = Dispatcher(database, cluster, settings)
     alive = settings.data_dir / "dispatcher.alive"
     with wakeups(database, stopping) as wait:
-        logger.info("dispatching to %d workers", cluster.slots())
+        logger.info("dispatching to %d workers", cluster.state().slots)
         while not stopping.is_set():
             dispatcher.look()
             alive.touch()

@@ -20,7 +20,8 @@ class Api:
         self.run = run
 
     def get(self, path: str, status: int = 200, **params: Any) -> Json:
-        return checked(self.client.get(path, params=params), status)
+        given = {name: value for name, value in params.items() if value is not None}
+        return checked(self.client.get(path, params=given), status)
 
     def post(self, path: str, body: Any, status: int = 200, **params: Any) -> Json:
         return checked(self.client.post(path, json=body, params=params), status)

@@ -80,16 +80,23 @@ def migrated_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> str
 
 
 def new_postgres(request: pytest.FixtureRequest, *, template: str) -> str:
+    """The URL of a new database, which is dropped when the fixture that asked for it ends."""
     server: str = request.getfixturevalue("postgres_url")
     name = f"backsolve_{os.getpid()}_{next(counter)}"
     create_postgres(server, name, template=template)
+    request.addfinalizer(lambda: administer(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
     return database_url(server, name)
 
 
 def create_postgres(server: str, name: str, *, template: str) -> None:
+    # Copying files is several times faster than writing them through the log.
+    administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+
+
+def administer(server: str, statement: str) -> None:
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        connection.execute(text(statement))
     engine.dispose()
 
 

@@ -26,10 +26,10 @@ def folder_of(url: str) -> Path:
     return Path(str(sa.make_url(url).query["host"]))
 
 
-def wait_until_gone(folder: Path, postmaster: int) -> None:
+def wait_until_gone(folder: Path, data: Path, postmaster: int) -> None:
     deadline = time.monotonic() + 20
-    while folder.exists() or psutil.pid_exists(postmaster):
-        assert time.monotonic() < deadline, f"{folder} or its server is still there"
+    while folder.exists() or data.exists() or psutil.pid_exists(postmaster):
+        assert time.monotonic() < deadline, f"{folder}, {data} or the server is still there"
         time.sleep(0.05)
 
 
@@ -67,12 +67,13 @@ def test_nothing_is_left_after_kill_9_of_the_tests() -> None:
     ) as holder:
         assert holder.stdout is not None
         folder = folder_of(holder.stdout.readline().strip())
-        postmaster = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        lock = (folder / ".s.PGSQL.5432.lock").read_text().split()
+        postmaster, data = int(lock[0]), Path(lock[1])
         assert psutil.pid_exists(postmaster)
 
         os.kill(holder.pid, signal.SIGKILL)
 
-        wait_until_gone(folder, postmaster)
+        wait_until_gone(folder, data, postmaster)
 
 
 def test_a_named_server_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ class Health(BaseModel):
     "/livez",
     operation_id="getLiveness",
     summary="Is the process alive?",
-    responses=documented(takes_input=False),
+    responses=documented(takes_input=False, asks_database=False),
 )
 async def live() -> Health:
     """Touches nothing: says that the process answers."""

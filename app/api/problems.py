@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import errors
 from app.errors import Fault, ServiceError
+from app.storage.database import UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +62,12 @@ class Problem(BaseModel):
 
 
 def documented(
-    *kinds: type[ServiceError], takes_input: bool = True
+    *kinds: type[ServiceError], takes_input: bool = True, asks_database: bool = True
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: these errors, and those that any route may answer with."""
+    """The `responses` of a route: these errors, and those that any such route may answer with."""
     by_status: dict[int, list[str]] = {500: ["internal_error"]}
+    if asks_database:
+        by_status[503] = ["database_unavailable"]
     if takes_input:
         by_status[422] = [errors.InvalidBody.code]
     for kind in kinds:
@@ -176,6 +179,19 @@ async def answer_http_exception(request: Request, error: Exception) -> JSONRespo
     return problem_response(request, status, code, status.phrase, detail, headers=headers)
 
 
+async def answer_unavailable(request: Request, error: Exception) -> JSONResponse:
+    """The database is away, locked or full. Nothing of this request was stored."""
+    logger.warning("database unavailable: %s", type(error).__name__)
+    return problem_response(
+        request,
+        503,
+        "database_unavailable",
+        "The database does not answer",
+        "Nothing of this request was stored. Try again in a moment.",
+        headers={"Retry-After": "1"},
+    )
+
+
 def methods_of(request: Request) -> list[str]:
     """The methods that this path takes; the framework names those of its first route only."""
     return [
@@ -207,7 +223,9 @@ class Boundary:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
         try:
@@ -234,4 +252,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, answer_service_error)
     app.add_exception_handler(RequestValidationError, answer_invalid_request)
     app.add_exception_handler(HTTPException, answer_http_exception)
+    for kind in UNAVAILABLE:
+        app.add_exception_handler(kind, answer_unavailable)
     app.add_middleware(Boundary)

@@ -1,11 +1,8 @@
 """The dispatcher alone."""
 
-import signal
-import threading
-
 import typer
 
-from app.cli.parent import end_with_parent
+from app.cli.parent import end_with_parent, stopping_on_signals
 from app.dispatcher import AlreadyRunning, dispatch
 from app.settings import Settings
 from app.telemetry import logs
@@ -16,11 +13,8 @@ def main(*, with_parent: bool) -> int:
     logs.configure(settings.log_level)
     if with_parent:
         end_with_parent()
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     try:
-        dispatch(settings, stopping)
+        dispatch(settings, stopping_on_signals())
     except AlreadyRunning as error:
         typer.echo(str(error), err=True)
         return 1

@@ -1,16 +1,14 @@
 """Everything on one machine: the API and the dispatcher as two processes."""
 
 import errno
-import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import typer
 
 from app.cli import migrate
-from app.cli.parent import end_with_parent
+from app.cli.parent import end_with_parent, stopping_on_signals
 from app.settings import Settings
 
 STOP_SECONDS = 15
@@ -31,9 +29,7 @@ def main(*, with_parent: bool) -> int:
         return 1
     migrate.main(wait_seconds=0)
     processes = [start("serve"), start("dispatch")]
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = stopping_on_signals()
     announce(settings)
     while not stopping.wait(LOOK_SECONDS) and all(process.poll() is None for process in processes):
         pass

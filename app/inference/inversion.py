@@ -43,6 +43,7 @@ class Question(NamedTuple):
     target: Array  # (m,), nan where any output will do
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def invert(model: TrainedModel, body: InvertIn, *, steps_max: int) -> InvertOut:
     """Raises InvalidInput for a question that does not fit the model."""
     question = question_of(model, body)
@@ -51,11 +52,12 @@ def invert(model: TrainedModel, body: InvertIn, *, steps_max: int) -> InvertOut:
         raise InvalidInput(
             f"At most {steps_max:,} steps are allowed here.", [Fault("Too many.", "/steps_max")]
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = search(model, question, body, method)
-        answer = decoded(model, question, found.x)
-        prediction = model.predict(answer[np.newaxis])[0]
-    if not np.isfinite(prediction).all():
+    found = search(model, question, body, method)
+    answer = decoded(model, question, found.x)
+    prediction = model.predict(answer[np.newaxis])[0]
+    x = preprocessing.encode(model.preprocessing, answer[np.newaxis])[0]
+    size = np.square(x - question.x_start).sum()
+    if not np.isfinite([*prediction, size, *found.trace]).all():
         raise InvalidInput("The values are too large for this model.")
     infeasible = found.status is Status.INFEASIBLE
     return InvertOut(

@@ -25,19 +25,34 @@ DASK_CONFIG = {
     "distributed.admin.large-graph-warning-threshold": "1GiB",
 }
 CONNECT_SECONDS = 30
+ANSWER_SECONDS = 10
+
+
+class SchedulerState(NamedTuple):
+    """`generation` changes when the scheduler was started anew and has forgotten everything.
+
+    `slots` is how many jobs can run at once.
+    """
+
+    generation: str
+    slots: int
 
 
 class Cluster(NamedTuple):
     client: Client
 
-    def slots(self) -> int:
-        """How many jobs can run at once."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        return sum(worker["nthreads"] for worker in workers.values())
+    def state(self) -> SchedulerState:
+        """Raises OSError while the scheduler is away.
 
-    def generation(self) -> str:
-        """Changes when the scheduler was started anew and has forgotten everything."""
-        return str(self.client.scheduler_info(n_workers=0)["id"])
+        Asked directly: `Client.scheduler_info` hides errors behind what it knew before, and a
+        client that has to reconnect is slower at it than a new one.
+        """
+        if self.client.status != "running" or self.client.scheduler is None:
+            raise ConnectionError("the scheduler is away")
+        identity = self.client.sync(
+            self.client.scheduler.identity, n_workers=0, callback_timeout=ANSWER_SECONDS
+        )
+        return SchedulerState(str(identity["id"]), int(identity["total_threads"]))
 
     def deliver(self, job_id: str, delivery: int) -> None:
         """Runs the job on some worker. The same delivery twice is one run."""

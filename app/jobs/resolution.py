@@ -139,11 +139,13 @@ def input_faults(
 
 
 def duplicate_faults(field: str, names: Sequence[str]) -> list[Fault]:
-    return [
-        Fault(f"{name!r} is named twice.", f"/{field}/{index}", column=name)
-        for index, name in enumerate(names)
-        if name in names[:index]
-    ]
+    seen: set[str] = set()
+    faults = []
+    for index, name in enumerate(names):
+        if name in seen:
+            faults.append(Fault(f"{name!r} is named twice.", f"/{field}/{index}", column=name))
+        seen.add(name)
+    return faults
 
 
 def unknown_column(pointer: str, name: str, by_name: dict[str, Column]) -> Fault:

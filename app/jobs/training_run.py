@@ -167,6 +167,8 @@ def plan_of(spec: ResolvedSpec) -> TrainingPlan:
 
 def advice_on_divergence(last: Progress) -> str:
     rate = last.learning_rate
+    if last.epoch == 0:
+        return "The cost is not finite from the start: the numbers are too large. Scale the table."
     advice = "Use learning_rate 'auto'" + ("." if rate is None else f", or less than {rate:g}.")
     found = "kept rising" if np.isfinite(last.cost) else "stopped being finite"
     return f"The cost {found} until epoch {last.epoch}. {advice}"

@@ -14,6 +14,8 @@ import numpy as np
 from app.numeric.activations import Array
 from app.numeric.errors import NumericError, ShapeError
 
+# A spread below this is taken for none: weights per raw unit would not be finite.
+SCALE_MIN = 1e-200
 SCALINGS = ("standard", "min_max", "none")
 
 
@@ -181,7 +183,7 @@ def _numeric(name: str, values: Array, scaling: str) -> NumericInput:
         "min_max": (minimum, maximum - minimum),
         "none": (0.0, 1.0),
     }[scaling]
-    if minimum == maximum:
+    if scale < SCALE_MIN:
         scale = 1.0
     return NumericInput(name, mean, scale, minimum, maximum, offset)
 

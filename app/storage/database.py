@@ -14,11 +14,14 @@ from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import SQLAlchemyError as DatabaseError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = [
+    "UNAVAILABLE",
     "Database",
     "DatabaseError",
     "Session",
@@ -27,6 +30,8 @@ __all__ = [
     "create_database_engine",
 ]
 
+# What a request meets when the database is away, full or locked, through no fault of its own.
+UNAVAILABLE = (InterfaceError, OperationalError, PoolTimeoutError)
 FIXED_VERSIONS = (((3, 51, 3), None), ((3, 50, 7), (3, 51, 0)), ((3, 44, 6), (3, 45, 0)))
 
 

@@ -41,12 +41,6 @@ def assert_refused_or_served(served: Served, response: httpx.Response) -> None:
         assert_refused(served, response)
 
 
-OVERFLOW = pytest.mark.xfail(
-    reason="The l2 distance of an inversion overflows from 1e154 on: null instead of a number."
-)
-KNOWN = {("target", "largest"): OVERFLOW, ("start", "largest"): OVERFLOW}
-
-
 def cases(places: dict[str, Place], fillings: dict[str, bytes]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "place",
@@ -54,7 +48,6 @@ def cases(places: dict[str, Place], fillings: dict[str, bytes]) -> pytest.MarkDe
             pytest.param(
                 place._replace(body=place.body.replace(HOLE, filling)),
                 id=f"{what}: {why}",
-                marks=[KNOWN[what, why]] if (what, why) in KNOWN else [],
             )
             for what, place in places.items()
             for why, filling in fillings.items()

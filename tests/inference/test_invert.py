@@ -1,11 +1,13 @@
 """Backward over HTTP: every answer is checked by asking predict."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.optimize import linprog, minimize
+from scipy.optimize import Bounds, LinearConstraint, linprog, minimize
 
+from app.numeric.activations import Array
 from tests.builders import Api, Json, plane
 from tests.inference.test_predict import kinds
 
@@ -33,17 +35,18 @@ def test_no_nearer_input_gives_the_target(api: Api) -> None:
     answer = invert(
         api,
         model,
-        **{"from": {"a": 10.0, "c": 0.5}},
+        start={"a": 10.0, "c": 0.5},
         target={"y": 20.0},
         features={"c": {"min": 0.0, "max": 0.6}},
     )
 
     peer = minimize(
-        lambda step: step @ step,
+        lambda step: np.square(step).sum(),
         np.zeros(2),
-        constraints={"type": "eq", "fun": lambda step: w @ (start + step * scale) + b - 20.0},
-        bounds=[(None, None), ((0.0 - 0.5) / scale[1], (0.6 - 0.5) / scale[1])],
-        options={"ftol": 1e-14},
+        method="SLSQP",
+        constraints=LinearConstraint(w * scale, 20.0 - b - w @ start, 20.0 - b - w @ start),
+        bounds=Bounds([-np.inf, -0.5 / scale[1]], [np.inf, 0.1 / scale[1]]),
+        tol=1e-14,
     )
     assert only_solution(answer)["distance"]["l2"] == pytest.approx(np.sqrt(peer.fun), rel=1e-6)
 
@@ -55,7 +58,7 @@ def test_frozen_inputs_and_bounds_are_respected_to_the_last_bit(api: Api, method
     answer = invert(
         api,
         model,
-        **{"from": {"a": 0.3, "c": 0.1, "d": 0.7}},
+        start={"a": 0.3, "c": 0.1, "d": 0.7},
         target={"y": 2.5},
         features={"a": {"frozen": True}, "c": {"min": -0.2, "max": 0.3}},
         method=method,
@@ -83,7 +86,7 @@ def test_curved_activations_invert_both_ways(api: Api, activation: str, method: 
 def test_gradient_inversion_returns_a_falling_trace(api: Api) -> None:
     model = api.model_id(api.upload(three_inputs("sigmoid")), ["y"], activation="sigmoid")
 
-    answer = invert(api, model, target={"y": 0.9}, method="gradient", **{"return": ["trace"]})
+    answer = invert(api, model, target={"y": 0.9}, method="gradient", trace=True)
 
     costs = answer["trace"]["cost"]
     assert costs == sorted(costs, reverse=True)
@@ -150,7 +153,7 @@ def test_several_outputs_are_met_at_once_or_left_free(api: Api) -> None:
 def test_categories_stay_at_their_start_and_the_answer_says_so(api: Api) -> None:
     model = api.model_id(api.upload(kinds()), ["y"])
 
-    answer = invert(api, model, **{"from": {"kind": "v"}}, target={"y": 4.0})
+    answer = invert(api, model, start={"kind": "v"}, target={"y": 4.0})
 
     assert only_solution(answer)["input"]["kind"] == "v"
     assert only_solution(answer)["verified"]
@@ -163,11 +166,11 @@ def test_the_text_says_what_to_do(api: Api) -> None:
     raised = invert(
         api,
         model,
-        **{"from": {"a": 1, "c": 0}},
+        start={"a": 1, "c": 0},
         target={"y": 9.0},
         features={"c": {"frozen": True}},
     )
-    kept = invert(api, model, **{"from": {"a": 1, "c": 0}}, target={"y": 7.0})
+    kept = invert(api, model, start={"a": 1, "c": 0}, target={"y": 7.0})
 
     assert only_solution(raised)["text"] == "Raise a by 1."
     assert only_solution(kept)["text"] == "Nothing has to change."
@@ -203,7 +206,8 @@ def test_a_question_that_does_not_fit_is_refused_by_name(
 ) -> None:
     model = api.model_id(api.upload(kinds()), ["y"])
 
-    problem = invert(api, model, 422, **({"target": {"y": 4.0}} | change))
+    question: Json = {"target": {"y": 4.0}} | change
+    problem = api.post(f"/v1/models/{model}/invert", question, 422)
 
     found = [fault for fault in problem["errors"] if fault["pointer"] == pointer]
     assert found, problem
@@ -213,16 +217,28 @@ def test_a_question_that_does_not_fit_is_refused_by_name(
 def three_inputs(activation: str = "identity") -> dict[str, Any]:
     x = np.random.default_rng(2).normal(size=(80, 3))
     z = x @ [1.0, -0.5, 0.8] + 0.2
-    forward = {
+    outputs: dict[str, Callable[[], Array]] = {
         "identity": lambda: z,
         "sigmoid": lambda: 1 / (1 + np.exp(-z)),
         "tanh": lambda: np.tanh(z),
         "softplus": lambda: np.log1p(np.exp(z)),
-    }[activation]
-    return {"a": x[:, 0], "c": x[:, 1], "d": x[:, 2], "y": forward()}
+    }
+    return {"a": x[:, 0], "c": x[:, 1], "d": x[:, 2], "y": outputs[activation]()}
 
 
-def invert(api: Api, model: str, status: int = 200, **question: Any) -> Json:
+def invert(
+    api: Api,
+    model: str,
+    status: int = 200,
+    *,
+    start: Json | None = None,
+    trace: bool = False,
+    **question: Any,
+) -> Json:
+    if start is not None:
+        question["from"] = start
+    if trace:
+        question["return"] = ["trace"]
     return api.post(f"/v1/models/{model}/invert", question, status)
 
 

@@ -224,9 +224,7 @@ def claim(
 
 def read(database: Database) -> JobRow:
     with database.reading() as session:
-        row = session.scalar(sa.select(JobRow))
-        assert row is not None
-        return row
+        return session.scalars(sa.select(JobRow)).one()
 
 
 def state(database: Database) -> str:

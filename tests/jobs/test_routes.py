@@ -56,8 +56,7 @@ def test_lists_give_each_job_once_newest_first(api: Api) -> None:
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
-        answer = api.get("/v1/jobs", **params)
+        answer = api.get("/v1/jobs", limit=2, cursor=cursor)
         seen += [job["id"] for job in answer["items"]]
         cursor = answer["next_cursor"]
         if cursor is None:

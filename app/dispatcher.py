@@ -8,6 +8,7 @@ a lock sees to.
 import fcntl
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from app.storage.wakeups import wakeups
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+# A delivery that its worker could not claim, because the database was away, is sent again.
+RESEND_SECONDS = 10.0
 
 
 class AlreadyRunning(RuntimeError):
@@ -35,7 +38,8 @@ class Dispatcher:
         self.database = database
         self.cluster = cluster
         self.settings = settings
-        self.sent: set[tuple[str, int]] = set()
+        # When each was sent. Same again later is no harm: Dask ignores a key that it still has.
+        self.sent: dict[tuple[str, int], float] = {}
         self.generation = ""
 
     def look(self) -> None:
@@ -48,11 +52,13 @@ class Dispatcher:
         with self.database.reading() as session:
             running = queries.count_in_state(session, JobState.RUNNING)
             queued = queries.in_state(session, JobState.QUEUED, limit=2 * slots + len(self.sent))
-        self.sent &= set(queued)
+        now = time.monotonic()
+        recent = now - RESEND_SECONDS
+        self.sent = {job: self.sent[job] for job in queued if self.sent.get(job, recent) > recent}
         free = slots - running - len(self.sent)
         for job in [job for job in queued if job not in self.sent][: max(0, free)]:
             self.cluster.deliver(*job)
-            self.sent.add(job)
+            self.sent[job] = now
 
     def take_back_lost(self) -> None:
         with self.database.reading() as session:

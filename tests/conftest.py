@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from app.jobs.training_run import Worker, run_on, worker_of
+from app.jobs.training_run import run_on
+from app.jobs.worker import Worker, worker_of
 from app.settings import Settings
 from app.storage import migrations
 from app.storage.database import Database

@@ -22,6 +22,8 @@ DASK_CONFIG = {
     "distributed.comm.timeouts.tcp": "15s",
     "distributed.worker.profile.enabled": False,
     "distributed.diagnostics.nvml": False,
+    # What a worker that is stopped or killed prints is no news: rows and dispatcher tell it.
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     "distributed.admin.large-graph-warning-threshold": "1GiB",
 }
 CONNECT_SECONDS = 30

@@ -139,6 +139,11 @@ def finish(
     move(session, row, state, reason=reason)
 
 
+def release(session: Session, job_id: str, attempt: int) -> None:
+    """The worker stops and gives the job back: nobody died, so no death is counted."""
+    give_back(session, held(session, job_id, attempt), reason="worker_stopped")
+
+
 def held(session: Session, job_id: str, attempt: int) -> JobRow:
     """The job's row, locked. Raises Replaced unless this attempt still has the job."""
     row = queries.find_and_lock(session, job_id)
@@ -152,7 +157,8 @@ def add_history(session: Session, job_id: str, records: NDArray[np.float64] | No
         block = HistoryBlockRow(
             job_id=job_id, first_epoch=int(records[0, 0]), records=pack(records)
         )
-        session.add(block)
+        # Not `add`: the block may be there already, if the answer to its commit was lost.
+        session.merge(block)
 
 
 def cancel(session: Session, row: JobRow) -> None:

@@ -1,12 +1,12 @@
 """Jobs on the wire."""
 
-import math
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from app.api.finite import finite_or_none
 from app.api.paging import Page
 from app.jobs.service import WatchedJob
 from app.jobs.states import JobState, allowed_actions, is_terminal
@@ -117,8 +117,3 @@ def history_out(job_id: str, records: NDArray[np.float64], epoch_count: int) -> 
         validation_cost=finite_or_none(validation_cost),
         step_norm=finite_or_none(step_norm),
     )
-
-
-def finite_or_none(values: NDArray[np.float64]) -> list[float | None]:
-    """JSON has no word for what is not finite."""
-    return [value if math.isfinite(value) else None for value in values.tolist()]

@@ -1,18 +1,11 @@
 """One claimed job, from its claim to its end: what a worker process runs.
 
-No transaction is open while numbers are computed. About once a second the run writes what is new
-and reads whether it is to be cancelled; if one epoch takes longer, a thread keeps the lease.
+No transaction is open while numbers are computed. `run` is what the dispatcher sends; the functions
+named `dask_...` are those that Dask calls in a module that a worker preloads.
 """
 
 import logging
-import os
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,45 +13,28 @@ from threadpoolctl import threadpool_limits
 from app.jobs import lifecycle
 from app.jobs.lifecycle import Claim, Replaced
 from app.jobs.prepared_data import PreparedData, prepare
+from app.jobs.recorder import FinishedModel, Recorder, finite_or_none
 from app.jobs.states import JobState
 from app.jobs.training_spec import ResolvedSpec
-from app.models import service as models
+from app.jobs.worker import Worker, this_worker
 from app.models.trained_model import Output, TrainedModel
 from app.numeric.layer import forward
 from app.numeric.scores import scores
 from app.numeric.training import Progress, StopReason, TrainingPlan, train
-from app.settings import Settings
-from app.storage.blobs import Blobs
-from app.storage.database import Database
+from app.storage.database import UNAVAILABLE
 from app.storage.ids import new_id
+from app.telemetry import logs
 
 logger = logging.getLogger(__name__)
 
 
-class Worker(NamedTuple):
-    """What one worker process works with."""
-
-    name: str
-    settings: Settings
-    database: Database
-    blobs: Blobs
+def dask_setup(_: object) -> None:
+    logs.configure(this_worker().settings.log_level)
 
 
-@cache
-def this_worker() -> Worker:
-    """The worker that this process is, by the settings in its environment."""
-    return worker_of(Settings())
-
-
-def worker_of(settings: Settings) -> Worker:
-    return Worker(
-        name=f"{socket.gethostname()}:{os.getpid()}",
-        settings=settings,
-        database=Database(
-            settings.resolved_database_url, busy_seconds=settings.database_busy_seconds
-        ),
-        blobs=Blobs(settings.resolved_storage_folder),
-    )
+def dask_teardown(_: object) -> None:
+    """The worker was told to stop: the job that it runs is given back at the end of its epoch."""
+    this_worker().stopping.set()
 
 
 def run(job_id: str, delivery: int) -> None:
@@ -80,70 +56,49 @@ def run_on(worker: Worker, job_id: str, delivery: int) -> None:
         )
     if claim is None:
         return
-    try:
-        with threadpool_limits(limits=1), lease_kept(worker, claim):
-            carry_out(worker, claim)
-    except Replaced:
-        logger.warning("replaced by another attempt", extra={"job_id": job_id})
-    except MemoryError:
-        fail(worker, claim, "out_of_memory", "There is not enough memory to train on this table.")
-    except Exception:
-        logger.exception("job failed", extra={"job_id": job_id, "attempt": claim.attempt})
-        fail(worker, claim, "internal_error", f"It was logged under the job's id {job_id}.")
-
-
-@contextmanager
-def lease_kept(worker: Worker, claim: Claim) -> Iterator[None]:
-    """Renews the lease from a thread, for epochs that take longer than it."""
-    done = threading.Event()
-    seconds = worker.settings.lease_seconds / 4
-
-    def keep() -> None:
-        while not done.wait(seconds):
-            try:
-                with worker.database.writing() as session:
-                    lifecycle.beat(
-                        session,
-                        claim.job_id,
-                        claim.attempt,
-                        lease_seconds=worker.settings.lease_seconds,
-                    )
-            except Replaced:
-                return  # the run itself finds out at its next write
-            except Exception:
-                # The database may be back before the lease ends; if not, the lease decides.
-                logger.exception("lease not renewed", extra={"job_id": claim.job_id})
-
-    thread = threading.Thread(target=keep, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def carry_out(worker: Worker, claim: Claim) -> None:
     spec = ResolvedSpec.model_validate(claim.resolved_spec)
+    recorder = Recorder(worker, claim, epochs=spec.solver.epochs)
+    marks = {"job_id": job_id, "attempt": claim.attempt}
+    try:
+        with threadpool_limits(limits=1), recorder.keeping_lease():
+            carry_out_or_fail(worker, claim, spec, recorder)
+    except Replaced:
+        logger.warning("replaced by another attempt", extra=marks)
+    except UNAVAILABLE:
+        logger.exception("the end could not be written; the lease decides", extra=marks)
+
+
+def carry_out_or_fail(worker: Worker, claim: Claim, spec: ResolvedSpec, recorder: Recorder) -> None:
+    try:
+        carry_out(worker, claim, spec, recorder)
+    except (Replaced, *UNAVAILABLE):
+        raise
+    except MemoryError:
+        detail = "There is not enough memory to train on this table."
+        fail(recorder, "out_of_memory", detail)
+    except Exception:
+        logger.exception("job failed", extra={"job_id": claim.job_id, "attempt": claim.attempt})
+        fail(recorder, "internal_error", f"It was logged under the job's id {claim.job_id}.")
+
+
+def carry_out(worker: Worker, claim: Claim, spec: ResolvedSpec, recorder: Recorder) -> None:
     data = prepare(worker.database, worker.blobs, claim.owner, spec)
-    recorder = Recorder(worker, claim, spec)
     last: Progress | None = None
     for progress in train(data.training_data, plan_of(spec)):
         last = progress
-        if recorder.add(progress):
-            recorder.finish(JobState.CANCELLED, reason="cancelled_by_user")
-            return
+        match recorder.add(progress):
+            case JobState.CANCELLED:
+                recorder.finish(JobState.CANCELLED, reason="cancelled_by_user")
+                return
+            case JobState.QUEUED:
+                recorder.give_back()
+                return
     if last is None:
         raise RuntimeError("training ended before it began")
     if last.stop_reason is StopReason.DIVERGED:
-        recorder.finish(
-            JobState.FAILED,
-            reason="diverged",
-            stop_reason=last.stop_reason,
-            error={"code": "diverged", "detail": advice_on_divergence(last)},
-        )
-        return
-    succeed(claim, spec, data, last, recorder)
+        fail(recorder, "diverged", advice_on_divergence(last), stop_reason=last.stop_reason)
+    else:
+        succeed(claim, spec, data, last, recorder)
 
 
 def plan_of(spec: ResolvedSpec) -> TrainingPlan:
@@ -172,88 +127,6 @@ def advice_on_divergence(last: Progress) -> str:
     advice = "Use learning_rate 'auto'" + ("." if rate is None else f", or less than {rate:g}.")
     found = "kept rising" if np.isfinite(last.cost) else "stopped being finite"
     return f"The cost {found} until epoch {last.epoch}. {advice}"
-
-
-class Recorder:
-    """Collects epochs and writes them about once a second, together with the heartbeat."""
-
-    def __init__(self, worker: Worker, claim: Claim, spec: ResolvedSpec) -> None:
-        self.worker = worker
-        self.claim = claim
-        self.epochs = spec.solver.epochs
-        self.records: list[tuple[float, float, float, float]] = []
-        self.progress: dict[str, float | int | None] | None = None
-        self.written_at = time.monotonic()
-
-    def add(self, progress: Progress) -> bool:
-        """True when the job is to be cancelled, which is read whenever something is written."""
-        self.records.append(
-            (progress.epoch, progress.cost, progress.validation_cost, progress.step_norm)
-        )
-        self.progress = {
-            "epoch": progress.epoch,
-            "epochs": self.epochs,
-            "fraction": 1.0 if progress.stop_reason else progress.epoch / self.epochs,
-            "cost": finite_or_none(progress.cost),
-            "validation_cost": finite_or_none(progress.validation_cost),
-        }
-        if time.monotonic() - self.written_at < self.worker.settings.heartbeat_seconds:
-            return False
-        with self.worker.database.writing() as session:
-            cancelled = lifecycle.beat(
-                session,
-                self.claim.job_id,
-                self.claim.attempt,
-                lease_seconds=self.worker.settings.lease_seconds,
-                progress=self.progress,
-                records=self.take_records(),
-            )
-        self.written_at = time.monotonic()
-        return cancelled
-
-    def finish(
-        self,
-        state: JobState,
-        *,
-        reason: str,
-        model: "FinishedModel | None" = None,
-        **values: object,
-    ) -> None:
-        """Ends the job and stores its model in one transaction."""
-        with self.worker.database.writing() as session:
-            lifecycle.finish(
-                session,
-                self.claim.job_id,
-                self.claim.attempt,
-                state,
-                reason=reason,
-                records=self.take_records(),
-                progress=self.progress,
-                **values,
-            )
-            if model is not None:
-                models.store(
-                    session,
-                    model.model,
-                    owner=self.claim.owner,
-                    name=self.claim.name,
-                    job_id=self.claim.job_id,
-                    dataset_id=model.dataset_id,
-                    cost=model.cost,
-                    scores=model.scores,
-                )
-
-    def take_records(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        taken = np.array(self.records, dtype=np.float64).reshape(-1, 4)
-        self.records = []
-        return taken
-
-
-class FinishedModel(NamedTuple):
-    model: TrainedModel
-    dataset_id: str
-    cost: str
-    scores: dict[str, dict[str, float | None]]
 
 
 def succeed(
@@ -292,20 +165,6 @@ def succeed(
     )
 
 
-def fail(worker: Worker, claim: Claim, code: str, detail: str) -> None:
-    try:
-        with worker.database.writing() as session:
-            lifecycle.finish(
-                session,
-                claim.job_id,
-                claim.attempt,
-                JobState.FAILED,
-                reason=code,
-                error={"code": code, "detail": detail},
-            )
-    except Replaced:
-        logger.warning("failed, but replaced already", extra={"job_id": claim.job_id})
-
-
-def finite_or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def fail(recorder: Recorder, code: str, detail: str, **values: Any) -> None:
+    error = {"code": code, "detail": detail}
+    recorder.finish(JobState.FAILED, reason=code, error=error, **values)

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from app.api.finite import finite_or_none
 from app.api.paging import Page
 from app.models.service import Parameters
 from app.models.trained_model import from_row
@@ -52,8 +53,8 @@ class ModelPage(Page):
 class ParametersOut(BaseModel):
     """y = sigma(w x + b): w is outputs x encoded inputs, named by `outputs` and `inputs`."""
 
-    w: list[list[float]]
-    b: list[float]
+    w: list[list[float | None]] = Field(description="Null where raw units are too small for it.")
+    b: list[float | None]
     inputs: list[str]
     outputs: list[str]
     activation: str
@@ -93,8 +94,8 @@ def model_out(row: ModelRow) -> ModelOut:
 
 def parameters_out(parameters: Parameters) -> ParametersOut:
     return ParametersOut(
-        w=parameters.w.tolist(),
-        b=parameters.b.tolist(),
+        w=[finite_or_none(row) for row in parameters.w],
+        b=finite_or_none(parameters.b),
         inputs=list(parameters.inputs),
         outputs=list(parameters.outputs),
         activation=parameters.activation,

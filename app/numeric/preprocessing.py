@@ -14,8 +14,6 @@ import numpy as np
 from app.numeric.activations import Array
 from app.numeric.errors import NumericError, ShapeError
 
-# A spread below this is taken for none: weights per raw unit would not be finite.
-SCALE_MIN = 1e-200
 SCALINGS = ("standard", "min_max", "none")
 
 
@@ -137,13 +135,15 @@ def typical_row(preprocessing: Preprocessing) -> Array:
 def raw_parameters(preprocessing: Preprocessing, w: Array, b: Array) -> tuple[Array, Array]:
     """w (m, n) and b (m,) for raw units: w_raw = w / scale, b_raw = b - w (offset / scale).
 
-    The columns of a one-hot block stay as they are.
+    The columns of a one-hot block stay as they are. Inputs with a spread near the smallest numbers
+    can have weights that are not finite.
     """
     offset, scale = np.zeros(w.shape[1]), np.ones(w.shape[1])
     for item, at in _blocks(preprocessing):
         if isinstance(item, NumericInput):
             offset[at.start], scale[at.start] = item.offset, item.scale
-    return w / scale, b - w @ (offset / scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return w / scale, b - w @ (offset / scale)
 
 
 def to_json(preprocessing: Preprocessing) -> dict[str, object]:
@@ -183,7 +183,7 @@ def _numeric(name: str, values: Array, scaling: str) -> NumericInput:
         "min_max": (minimum, maximum - minimum),
         "none": (0.0, 1.0),
     }[scaling]
-    if scale < SCALE_MIN:
+    if minimum == maximum:
         scale = 1.0
     return NumericInput(name, mean, scale, minimum, maximum, offset)
 

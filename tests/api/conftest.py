@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from app.jobs.training_run import run_on, worker_of
+from app.jobs.training_run import run_on
+from app.jobs.worker import worker_of
 from app.settings import Settings
 from tests.builders import Api
 from tests.conftest import new_postgres

@@ -41,7 +41,7 @@ def test_no_nearer_input_gives_the_target(api: Api) -> None:
     )
 
     peer = minimize(
-        lambda step: np.square(step).sum(),
+        squared_length,
         np.zeros(2),
         method="SLSQP",
         constraints=LinearConstraint(w * scale, 20.0 - b - w @ start, 20.0 - b - w @ start),
@@ -212,6 +212,10 @@ def test_a_question_that_does_not_fit_is_refused_by_name(
     found = [fault for fault in problem["errors"] if fault["pointer"] == pointer]
     assert found, problem
     assert part in found[0]["detail"]
+
+
+def squared_length(step: Array) -> float:
+    return float(step @ step)
 
 
 def three_inputs(activation: str = "identity") -> dict[str, Any]:

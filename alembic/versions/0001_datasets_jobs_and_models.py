@@ -64,6 +64,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_jobs_owner_id"), "jobs", ["owner", "id"], unique=False)
     op.create_index(op.f("ix_jobs_state_id"), "jobs", ["state", "id"], unique=False)
+    op.create_index(op.f("ix_jobs_dataset_id"), "jobs", ["dataset_id"], unique=False)
 
     op.create_table(
         "history_blocks",
@@ -133,6 +134,7 @@ def downgrade() -> None:
 
     op.drop_table("job_transitions")
     op.drop_table("history_blocks")
+    op.drop_index(op.f("ix_jobs_dataset_id"), table_name="jobs")
     op.drop_index(op.f("ix_jobs_state_id"), table_name="jobs")
     op.drop_index(op.f("ix_jobs_owner_id"), table_name="jobs")
 

@@ -3,8 +3,9 @@
 import typer
 
 from app.cli.parent import end_with_parent, stopping_on_signals
-from app.dispatcher import AlreadyRunning, dispatch
+from app.dispatcher import dispatch
 from app.settings import Settings
+from app.storage.sole import AlreadyHeld
 from app.telemetry import logs
 
 
@@ -15,7 +16,7 @@ def main(*, with_parent: bool) -> int:
         end_with_parent()
     try:
         dispatch(settings, stopping_on_signals())
-    except AlreadyRunning as error:
+    except AlreadyHeld as error:
         typer.echo(str(error), err=True)
         return 1
     return 0

@@ -1,6 +1,7 @@
 """What happens to datasets: stored once, never changed, deleted when no job needs them."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,8 @@ from app.storage.blobs import Blobs
 from app.storage.database import Session, after_commit, clock
 from app.storage.ids import new_id
 from app.storage.tables import DatasetRow
+
+logger = logging.getLogger(__name__)
 
 
 def require_known_format(media_type: str) -> None:
@@ -97,4 +100,12 @@ def delete(session: Session, blobs: Blobs, owner: str, dataset_id: str) -> None:
             f"It is needed by {', '.join(jobs)}. Cancel the job or wait until it has ended."
         )
     session.delete(row)
-    after_commit(session, lambda: blobs.delete(row.blob_key))
+    after_commit(session, lambda: delete_blob(blobs, row.blob_key))
+
+
+def delete_blob(blobs: Blobs, key: str) -> None:
+    """The dataset is gone already, so a file that stays is only worth a log record."""
+    try:
+        blobs.delete(key)
+    except OSError:
+        logger.exception("blob %s was not deleted", key)

@@ -130,13 +130,20 @@ def finish(
     reason: str,
     records: NDArray[np.float64] | None = None,
     **values: Any,
-) -> None:
-    """Ends the job. `values` are columns of its row, such as `model_id` or `error`."""
+) -> bool:
+    """Ends the job. `values` are columns of its row, such as `model_id` or `error`.
+
+    False if it is cancelled instead, because that was promised to the caller in the meantime.
+    """
     row = held(session, job_id, attempt)
+    add_history(session, job_id, records)
+    if row.cancel_wanted:
+        move(session, row, JobState.CANCELLED, reason="cancelled_by_user")
+        return False
     for column, value in values.items():
         setattr(row, column, value)
-    add_history(session, job_id, records)
     move(session, row, state, reason=reason)
+    return True
 
 
 def release(session: Session, job_id: str, attempt: int) -> None:
@@ -189,6 +196,15 @@ def give_back(session: Session, row: JobRow, *, reason: str) -> None:
     else:
         row.delivery += 1
         move(session, row, JobState.QUEUED, reason=reason)
+
+
+def send_anew(session: Session, job_id: str, delivery: int) -> None:
+    """A delivery that nobody claimed, because its worker froze or could not reach the database:
+    the next one is another, which Dask places afresh."""
+    row = queries.find_and_lock(session, job_id)
+    if row is not None and row.state == JobState.QUEUED and row.delivery == delivery:
+        row.delivery += 1
+        announce(session)
 
 
 def take_back_lost(session: Session, *, attempts_max: int, everything: bool = False) -> int:

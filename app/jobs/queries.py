@@ -33,7 +33,7 @@ def newest(
     return session.scalars(query.order_by(JobRow.id.desc()).limit(limit)).all()
 
 
-def in_state(session: Session, state: str, *, limit: int) -> Sequence[tuple[str, int]]:
+def deliveries_in_state(session: Session, state: str, *, limit: int) -> Sequence[tuple[str, int]]:
     """The id and delivery of up to `limit` jobs in a state, oldest first."""
     rows = session.execute(
         select(JobRow.id, JobRow.delivery)

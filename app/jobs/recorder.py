@@ -42,10 +42,9 @@ class FinishedModel(NamedTuple):
 class Recorder:
     """Collects epochs and writes them about once a second, together with the heartbeat."""
 
-    def __init__(self, worker: Worker, claim: Claim, *, epochs: int) -> None:
+    def __init__(self, worker: Worker, claim: Claim) -> None:
         self.worker = worker
         self.claim = claim
-        self.epochs = epochs
         self.records: list[tuple[float, float, float, float]] = []
         self.progress: dict[str, float | int | None] | None = None
         self.written_at = time.monotonic()
@@ -72,15 +71,15 @@ class Recorder:
             done.set()
             thread.join()
 
-    def add(self, progress: Progress) -> JobState | None:
+    def add(self, progress: Progress, *, epochs: int) -> JobState | None:
         """CANCELLED or QUEUED when the run is to end early, and what the job is to become."""
         self.records.append(
             (progress.epoch, progress.cost, progress.validation_cost, progress.step_norm)
         )
         self.progress = {
             "epoch": progress.epoch,
-            "epochs": self.epochs,
-            "fraction": 1.0 if progress.stop_reason else progress.epoch / self.epochs,
+            "epochs": epochs,
+            "fraction": 1.0 if progress.stop_reason else progress.epoch / epochs,
             "cost": finite_or_none(progress.cost),
             "validation_cost": finite_or_none(progress.validation_cost),
         }
@@ -124,7 +123,7 @@ class Recorder:
         """Ends the job and stores its model in one transaction."""
 
         def write(session: Session) -> None:
-            lifecycle.finish(
+            ended = lifecycle.finish(
                 session,
                 self.claim.job_id,
                 self.claim.attempt,
@@ -134,7 +133,7 @@ class Recorder:
                 progress=self.progress,
                 **values,
             )
-            if model is not None:
+            if ended and model is not None:
                 models.store(
                     session,
                     model.model,
@@ -157,16 +156,18 @@ class Recorder:
     def persistently(self, write: Callable[[Session], None]) -> None:
         """Writes, waiting for a database that is away. A write that got through after all, though
         its answer was lost, is found out as Replaced at the next try, and is as good."""
+        self.waiting(lambda: self.in_transaction(write))
+
+    def waiting(self, action: Callable[[], Result]) -> Result:
+        """The result of `action`, tried for as long as the lease while the database is away."""
         deadline = time.monotonic() + self.worker.settings.lease_seconds
         while True:
             try:
-                self.in_transaction(write)
+                return action()
             except UNAVAILABLE:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(RETRY_SECONDS)
-            else:
-                return
 
     def in_transaction(self, write: Callable[[Session], Result]) -> Result:
         with self.worker.database.writing() as session:

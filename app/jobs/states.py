@@ -3,6 +3,7 @@
 queued --claim--> running --finish--> succeeded | failed | cancelled
 queued --cancel--> cancelled
 running --worker lost--> queued, or failed after too many deaths
+running --given back--> queued
 """
 
 from collections.abc import Mapping

@@ -18,6 +18,7 @@ from app.jobs.states import JobState
 from app.jobs.training_spec import ResolvedSpec
 from app.jobs.worker import Worker, this_worker
 from app.models.trained_model import Output, TrainedModel
+from app.numeric.errors import NumericError
 from app.numeric.layer import forward
 from app.numeric.scores import scores
 from app.numeric.training import Progress, StopReason, TrainingPlan, train
@@ -44,35 +45,44 @@ def run(job_id: str, delivery: int) -> None:
 
 def run_on(worker: Worker, job_id: str, delivery: int) -> None:
     """Runs the job if this delivery of it is still wanted."""
-    settings = worker.settings
-    with worker.database.writing() as session:
-        claim = lifecycle.claim(
-            session,
-            job_id,
-            delivery,
-            worker=worker.name,
-            lease_seconds=settings.lease_seconds,
-            attempts_max=settings.attempts_max,
-        )
+    try:
+        claim = claimed(worker, job_id, delivery)
+    except UNAVAILABLE as error:
+        # The dispatcher sends again what nobody claims.
+        logger.warning("not claimed: %s", type(error).__name__, extra={"job_id": job_id})
+        return
     if claim is None:
         return
-    spec = ResolvedSpec.model_validate(claim.resolved_spec)
-    recorder = Recorder(worker, claim, epochs=spec.solver.epochs)
+    recorder = Recorder(worker, claim)
     marks = {"job_id": job_id, "attempt": claim.attempt}
     try:
         with threadpool_limits(limits=1), recorder.keeping_lease():
-            carry_out_or_fail(worker, claim, spec, recorder)
+            carry_out_or_fail(worker, claim, recorder)
     except Replaced:
         logger.warning("replaced by another attempt", extra=marks)
     except UNAVAILABLE:
         logger.exception("the end could not be written; the lease decides", extra=marks)
 
 
-def carry_out_or_fail(worker: Worker, claim: Claim, spec: ResolvedSpec, recorder: Recorder) -> None:
+def claimed(worker: Worker, job_id: str, delivery: int) -> Claim | None:
+    with worker.database.writing() as session:
+        return lifecycle.claim(
+            session,
+            job_id,
+            delivery,
+            worker=worker.name,
+            lease_seconds=worker.settings.lease_seconds,
+            attempts_max=worker.settings.attempts_max,
+        )
+
+
+def carry_out_or_fail(worker: Worker, claim: Claim, recorder: Recorder) -> None:
     try:
-        carry_out(worker, claim, spec, recorder)
+        carry_out(worker, claim, recorder)
     except (Replaced, *UNAVAILABLE):
         raise
+    except NumericError as error:
+        fail(recorder, "unsuitable_data", f"The table cannot be trained on: {error}")
     except MemoryError:
         detail = "There is not enough memory to train on this table."
         fail(recorder, "out_of_memory", detail)
@@ -81,12 +91,13 @@ def carry_out_or_fail(worker: Worker, claim: Claim, spec: ResolvedSpec, recorder
         fail(recorder, "internal_error", f"It was logged under the job's id {claim.job_id}.")
 
 
-def carry_out(worker: Worker, claim: Claim, spec: ResolvedSpec, recorder: Recorder) -> None:
-    data = prepare(worker.database, worker.blobs, claim.owner, spec)
+def carry_out(worker: Worker, claim: Claim, recorder: Recorder) -> None:
+    spec = ResolvedSpec.model_validate(claim.resolved_spec)
+    data = recorder.waiting(lambda: prepare(worker.database, worker.blobs, claim.owner, spec))
     last: Progress | None = None
     for progress in train(data.training_data, plan_of(spec)):
         last = progress
-        match recorder.add(progress):
+        match recorder.add(progress, epochs=spec.solver.epochs):
             case JobState.CANCELLED:
                 recorder.finish(JobState.CANCELLED, reason="cancelled_by_user")
                 return

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, select, text
 
-from app.storage.database import Session
+from app.storage.database import Session, is_sqlite
 from app.storage.tables import ModelRow
 
 
@@ -22,7 +22,7 @@ def newest(session: Session, owner: str, *, before: str | None, limit: int) -> S
 
 def next_version(session: Session, owner: str, name: str) -> int:
     """One more than the newest model of this name has; nobody else gets the same number."""
-    if session.get_bind().dialect.name == "postgresql":
+    if not is_sqlite(session):
         # SQLite's write lock is held already; here two workers could read the same maximum.
         session.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),

@@ -7,7 +7,7 @@ library at hand carries the fix; otherwise the rollback journal is, which is slo
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from types import ModuleType
@@ -28,10 +28,21 @@ __all__ = [
     "after_commit",
     "clock",
     "create_database_engine",
+    "is_sqlite",
+    "own_connection",
 ]
 
 # What a request meets when the database is away, full or locked, through no fault of its own.
 UNAVAILABLE = (InterfaceError, OperationalError, PoolTimeoutError)
+# A server that vanishes without a word is noticed in tens of seconds, not in TCP's quarter of an
+# hour.
+POSTGRES_CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 FIXED_VERSIONS = (((3, 51, 3), None), ((3, 50, 7), (3, 51, 0)), ((3, 44, 6), (3, 45, 0)))
 
 
@@ -53,14 +64,18 @@ def sqlite_driver() -> ModuleType:
 
 def create_database_engine(url: str, *, busy_seconds: float) -> Engine:
     """An engine that has not connected yet. `busy_seconds` bounds every wait for a lock."""
+    pool: dict[str, Any] = {
+        "pool_size": 10,
+        "max_overflow": 30,
+        "pool_timeout": busy_seconds,
+        "hide_parameters": True,  # they hold callers' texts, which have no place in logs
+    }
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(
-            url, pool_size=10, max_overflow=30, pool_timeout=busy_seconds, pool_pre_ping=True
+            url, **pool, pool_pre_ping=True, connect_args=dict(POSTGRES_CONNECTION)
         )
     driver = sqlite_driver()
-    engine = create_engine(
-        url, module=driver, pool_size=10, max_overflow=30, pool_timeout=busy_seconds
-    )
+    engine = create_engine(url, **pool, module=driver)
     journal = "wal" if log_is_safe(driver.sqlite_version_info) else "delete"
 
     @event.listens_for(engine, "connect")
@@ -104,8 +119,35 @@ class Database:
             yield session
             session.commit()
 
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
     def dispose(self) -> None:
         self.engine.dispose()
+
+
+def is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
+
+
+@contextmanager
+def own_connection(database: Database) -> Iterator[Any]:
+    """A connection of the driver's, in autocommit, that no pool will give to anybody else.
+
+    The driver's errors are raised as DatabaseError, those of the block included.
+    """
+    driver_error = database.engine.dialect.loaded_dbapi.Error
+    try:
+        pooled = database.engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        with closing(connection):
+            if not database.is_sqlite:
+                connection.autocommit = True
+            yield connection
+    except driver_error as error:
+        raise DatabaseError(str(error)) from error
 
 
 def after_commit(session: Session, action: Callable[[], None]) -> None:
@@ -115,7 +157,7 @@ def after_commit(session: Session, action: Callable[[], None]) -> None:
 
 def clock(session: Session) -> datetime:
     """Now, by the database's clock: the only one that leases are judged by."""
-    if session.get_bind().dialect.name == "sqlite":
+    if is_sqlite(session):
         return datetime.now(UTC)  # SQLite runs in this process
     now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
     return now.astimezone(UTC)

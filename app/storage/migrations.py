@@ -1,11 +1,14 @@
 """Brings a database to the schema that this version of the code needs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from app.storage.database import Database
 
@@ -31,9 +34,45 @@ def check(database: Database) -> None:
 
 def run(database: Database, name: str, *arguments: str) -> None:
     url = make_url(database.url)
-    if url.get_backend_name() == "sqlite" and url.database:
+    if database.is_sqlite and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     config = Config(ALEMBIC_INI, stdout=StringIO())  # it would talk to people
-    with database.engine.execution_options(writes=True).begin() as connection:
+    with migrating(database) as connection:
         config.attributes["connection"] = connection
         getattr(command, name)(config, *arguments)
+
+
+@contextmanager
+def migrating(database: Database) -> Iterator[Connection]:
+    """One transaction in which tables may be changed and even be made anew."""
+    with (
+        database.engine.execution_options(writes=True).connect() as connection,
+        foreign_keys_held_back(connection),
+        connection.begin(),
+    ):
+        yield connection
+        if broken := foreign_keys_broken(connection):
+            raise RuntimeError(f"the migration would leave rows that point at nothing: {broken}")
+
+
+@contextmanager
+def foreign_keys_held_back(connection: Connection) -> Iterator[None]:
+    """On SQLite a table is changed by making it anew, and dropping the old one deletes by cascade.
+
+    The pragma does nothing inside a transaction, so it stands around it.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA foreign_keys = off")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys = on")
+
+
+def foreign_keys_broken(connection: Connection) -> list[str]:
+    if connection.dialect.name != "sqlite":
+        return []
+    return [str(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check")]

@@ -83,7 +83,11 @@ class DatasetRow(Base):
 
 class JobRow(Base):
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "owner", "id"), Index(None, "state", "id"))
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "state", "id"),
+        Index(None, "dataset_id"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     owner: Mapped[str] = mapped_column(String(40))

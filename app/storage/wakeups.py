@@ -7,12 +7,12 @@ thing, but tells cheaply (`PRAGMA data_version`) whether any other connection ha
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import text
 
-from app.storage.database import Database, Session
+from app.storage.database import Database, Session, is_sqlite, own_connection
 
 CHANNEL = "backsolve_jobs"
 SQLITE_POLL_SECONDS = 0.01
@@ -23,7 +23,7 @@ Wait = Callable[[float], None]
 
 def announce(session: Session) -> None:
     """Wakes the waiters when this transaction commits."""
-    if session.get_bind().dialect.name == "postgresql":
+    if not is_sqlite(session):
         session.execute(text(f"NOTIFY {CHANNEL}"))
 
 
@@ -33,16 +33,12 @@ def wakeups(database: Database, stopping: threading.Event) -> Iterator[Wait]:
 
     A change that came between two waits ends the second at once, so none is missed.
     """
-    pooled = database.engine.raw_connection()
-    connection: Any = pooled.driver_connection
-    pooled.detach()  # it listens for as long as it lives, so it must not go back to the pool
-    with closing(connection):
-        if database.engine.dialect.name == "postgresql":
-            connection.autocommit = True
+    with own_connection(database) as connection:
+        if database.is_sqlite:
+            yield data_version_wait(connection, stopping)
+        else:
             connection.execute(f"LISTEN {CHANNEL}")
             yield lambda seconds: wait_for_notification(connection, seconds, stopping)
-        else:
-            yield data_version_wait(connection, stopping)
 
 
 def wait_for_notification(connection: Any, seconds: float, stopping: threading.Event) -> None:

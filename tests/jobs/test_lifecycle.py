@@ -17,7 +17,7 @@ LEASE_SECONDS = 60.0
 ATTEMPTS_MAX = 3
 
 
-def test_only_one_of_many_workers_claims_a_job(database: Database) -> None:
+def test_every_claim_has_an_attempt_of_its_own(database: Database) -> None:
     add_job(database)
     claims: list[Claim | None] = []
 
@@ -30,8 +30,8 @@ def test_only_one_of_many_workers_claims_a_job(database: Database) -> None:
     for thread in threads:
         thread.join()
 
-    # Later copies of one delivery are taken for a redelivery after a death, up to the limit;
-    # whatever happens, the attempts are distinct, so that only the last one can write.
+    # A copy of a delivery is taken for a redelivery after a death, up to the limit of deaths; the
+    # attempts are distinct, so that only the last one can write.
     attempts = [claimed.attempt for claimed in claims if claimed is not None]
     assert len(set(attempts)) == len(attempts)
     with database.writing() as session, pytest.raises(Replaced):
@@ -139,6 +139,45 @@ def test_a_cancelled_job_is_not_run_again_after_its_worker_died(database: Databa
         lifecycle.take_back_lost(session, attempts_max=ATTEMPTS_MAX)
 
     assert state(database) == JobState.CANCELLED
+
+
+def test_a_cancel_that_was_accepted_is_kept_even_if_training_ends_first(
+    database: Database,
+) -> None:
+    add_job(database)
+    claimed = claim(database)
+    assert claimed is not None
+    with database.writing() as session:
+        row = queries.find_and_lock(session, "job_1")
+        assert row is not None
+        lifecycle.cancel(session, row)
+
+    with database.writing() as session:
+        ended = lifecycle.finish(
+            session,
+            "job_1",
+            claimed.attempt,
+            JobState.SUCCEEDED,
+            reason="finished",
+            model_id="mdl_1",
+        )
+
+    job = read(database)
+    assert (ended, job.state, job.model_id) == (False, JobState.CANCELLED, None)
+
+
+def test_a_delivery_that_nobody_claims_is_sent_anew_under_another_number(
+    database: Database,
+) -> None:
+    add_job(database)
+
+    with database.writing() as session:
+        lifecycle.send_anew(session, "job_1", 1)
+        lifecycle.send_anew(session, "job_1", 1)  # a second dispatcher found the same
+
+    assert read(database).delivery == 2
+    assert claim(database, delivery=1) is None
+    assert claim(database, delivery=2) is not None
 
 
 def test_history_of_an_attempt_that_was_lost_does_not_mix_with_the_next(

@@ -8,8 +8,6 @@ from tests.journeys.caller import Caller
 from tests.servers import Service, running_service
 
 KINDS = ["sqlite", "postgresql"]
-# Without the one dispatcher's lock of SQLite, only the lease tells that a killed service is gone.
-SHORT_LEASE = {"BACKSOLVE_LEASE_SECONDS": "4"}
 
 
 @pytest.fixture(scope="package", params=KINDS)
@@ -32,8 +30,7 @@ def caller(service: Service) -> Iterator[Caller]:
 @pytest.fixture
 def own_service(url: str, tmp_path: Path) -> Iterator[Service]:
     """A service that a test may stop and kill."""
-    environment = {"BACKSOLVE_DATABASE_URL": url, **SHORT_LEASE}
-    with running_service(tmp_path, **environment) as service:
+    with running_service(tmp_path, BACKSOLVE_DATABASE_URL=url) as service:
         yield service
 
 

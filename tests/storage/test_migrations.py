@@ -1,14 +1,17 @@
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from app.storage import migrations
-from app.storage.database import Database
-from app.storage.tables import Base
+from app.storage.database import Database, clock
+from app.storage.tables import Base, HistoryBlockRow, JobRow
 from tests.servers import ROOT
 from tests.storage.test_database import dataset_row
 
@@ -49,6 +52,37 @@ def test_the_tables_on_the_page_are_those_of_the_migrations(url: str) -> None:
     migrations.check(database)  # raises if alembic finds a difference
 
     database.dispose()
+
+
+def test_remaking_a_table_keeps_the_rows_that_hang_on_it(url: str) -> None:
+    """As a later migration does on SQLite, which cannot change a table in place."""
+    database = Database(url, busy_seconds=10)
+    with database.writing() as session:
+        session.add(JobRow(**job_values(clock(session))))
+        session.flush()
+        session.add(HistoryBlockRow(job_id="job_1", first_epoch=0, records=b"kept"))
+
+    with migrations.migrating(database) as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        with operations.batch_alter_table("jobs", recreate="auto") as batch:
+            batch.alter_column("name", type_=sa.String(300), existing_type=sa.String(200))
+
+    with database.reading() as session:
+        assert session.scalars(sa.select(HistoryBlockRow.records)).all() == [b"kept"]
+    database.dispose()
+
+
+def job_values(now: datetime) -> dict[str, object]:
+    values: dict[str, object] = dict.fromkeys(("id", "owner", "name", "state"), "job_1")
+    return values | {
+        "spec": {},
+        "resolved_spec": {},
+        "cancel_wanted": False,
+        "delivery": 1,
+        "attempt": 0,
+        "deaths": 0,
+        "created_at": now,
+    }
 
 
 def test_several_processes_may_migrate_at_once(empty_url: str, tmp_path: Path) -> None:

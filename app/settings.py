@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Positive = Annotated[int, Field(gt=0)]
@@ -81,17 +81,18 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'backsolve.db'}"
 
+    @field_validator("storage_url")
+    @classmethod
+    def is_a_folder(cls, value: str) -> str:
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme != "file":
+            raise ValueError(
+                f"{scheme}:// is not supported yet, only a folder: give a path or file:///path"
+            )
+        return value
+
     @property
     def resolved_storage_folder(self) -> Path:
-        """The folder of the blobs. Raises ValueError for a URL of a kind not supported yet."""
         if not self.storage_url:
             return self.data_dir.resolve() / "blobs"
-        scheme, separator, rest = self.storage_url.partition("://")
-        if not separator:
-            return Path(self.storage_url).resolve()
-        if scheme == "file":
-            return Path(rest).resolve()
-        raise ValueError(
-            f"BACKSOLVE_STORAGE_URL is {scheme}://..., and only a folder is supported so far. "
-            "Give a path or file:///path."
-        )
+        return Path(self.storage_url.removeprefix("file://")).resolve()

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 app = typer.Typer(
     name="backsolve",
@@ -22,7 +23,16 @@ def execute(command: str, **options: object) -> None:
     Each is loaded only when it is asked for: the API must not load Dask, nor the dispatcher
     FastAPI, and a start takes half the time.
     """
-    raise typer.Exit(import_module(f"app.cli.{command}").main(**options))
+    try:
+        code = import_module(f"app.cli.{command}").main(**options)
+    except ValidationError as error:
+        if error.title != "Settings":
+            raise
+        for fault in error.errors():
+            name = "_".join(["BACKSOLVE", *map(str, fault["loc"])]).upper()
+            typer.echo(f"{name}: {fault['msg'].removeprefix('Value error, ')}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -10,7 +10,6 @@ which is exact for every float64 and for integers up to 2**53. Where a column ho
 cells are taken as texts and typed by the rule that CSV follows: ["1", "2"] is numeric.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from typing import Any, Final
 import orjson
 import pyarrow as pa
 
+from app.api.json_text import STRING, count, repeated_key
 from app.datasets.cell_types import TypedColumn, typed
 from app.datasets.encoding import utf8_without_bom
 from app.datasets.table import (
@@ -37,8 +37,6 @@ from app.datasets.table import (
 )
 from app.errors import Fault, TableTooLarge
 
-# The end counts as a closing quote: an open string is then skipped once, not tried at every quote.
-_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _NON_FINITE: Final = re.compile(rb"-?(?:NaN|Infinity)")
 _SHAPES_TEXT: Final = '{"rows": [{...}]}, {"columns": {...}} or {"x": [[...]], "y": [...]}'
 
@@ -83,13 +81,13 @@ def _refuse_bombs(body: bytes, limits: TableLimits) -> None:
     containers_max = 2 * limits.rows_max + limits.columns_max + 8
     commas_max = limits.cells_max + 2 * (limits.rows_max + limits.columns_max) + 8
 
-    def count(text: bytes) -> tuple[int, int]:
+    def counts(text: bytes) -> tuple[int, int]:
         return text.count(b"[") + text.count(b"{"), text.count(b",")
 
-    containers, commas = count(body)
+    containers, commas = counts(body)
     if containers <= containers_max and commas <= commas_max:
         return
-    containers, commas = count(_STRING.sub(b"", body))
+    containers, commas = counts(STRING.sub(b"", body))
     if containers > containers_max:
         detail = f"The body holds {containers:,} lists and objects; at most {limits.rows_max:,}"
         raise TableTooLarge(f"{detail} rows are allowed. Send a sample of the rows.")
@@ -303,26 +301,8 @@ def _refuse_repeated_keys(body: bytes, document: Mapping[str, Any]) -> None:
     """
     pairs = len(document) + len(document.get("columns", ()))
     pairs += sum(map(len, document["rows"])) if "rows" in document else 0
-    if body.count(b":") > pairs and _STRING.sub(b"", body).count(b":") > pairs:
-        refuse([Fault(f"{_repeated_key(body)} is repeated in one object. Name it once.")])
-
-
-def _repeated_key(body: bytes) -> str:
-    repeated = ["A key"]
-
-    def note_repeated(pairs: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                repeated.append(f"The key {shown(key)}")
-            seen.add(key)
-
-    try:
-        json.loads(body, object_pairs_hook=note_repeated, parse_int=float)
-    except RecursionError:
-        # A dropped value may be nested deeper than the standard library follows.
-        return repeated[-1]
-    return repeated[-1]
+    if body.count(b":") > pairs and count(body, b":") > pairs:
+        refuse([Fault(f"{repeated_key(body)} is repeated in one object. Name it once.")])
 
 
 _SHAPES: Final[Mapping[str, _Shape]] = {

@@ -1,7 +1,8 @@
-"""One request, one transaction: opened at the first statement, committed before the answer.
+"""One request, one transaction, committed before the answer.
 
-FastAPI's default would run the commit after the answer is on its way, so that a caller could see
-a 2xx for something that was then not stored; `scope="function"` is what prevents it.
+A request that writes opens its transaction in the route: `with database.writing() as session`. As a
+dependency it would be committed after the answer is on its way, or, with `scope="function"`, after
+another wait for the event loop, for as long as which SQLite's only write lock would be held.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from fastapi import Depends, Request
 
 from app.settings import Settings
 from app.storage.blobs import Blobs
-from app.storage.database import Session
+from app.storage.database import Database, Session
 
 
 def reading(request: Request) -> Iterator[Session]:
@@ -19,9 +20,9 @@ def reading(request: Request) -> Iterator[Session]:
         yield session
 
 
-def writing(request: Request) -> Iterator[Session]:
-    with request.app.state.database.writing() as session:
-        yield session
+async def database(request: Request) -> Database:
+    current: Database = request.app.state.database
+    return current
 
 
 def blobs(request: Request) -> Blobs:
@@ -35,6 +36,6 @@ def settings(request: Request) -> Settings:
 
 
 ReadSession = Annotated[Session, Depends(reading, scope="function")]
-WriteSession = Annotated[Session, Depends(writing, scope="function")]
+WriteDatabase = Annotated[Database, Depends(database)]
 BlobStore = Annotated[Blobs, Depends(blobs)]
 CurrentSettings = Annotated[Settings, Depends(settings)]

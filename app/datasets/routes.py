@@ -10,7 +10,7 @@ from app.api.names import DisplayName, Id
 from app.api.openapi import created
 from app.api.paging import Cursor, Limit, page
 from app.api.problems import documented
-from app.api.transactions import BlobStore, CurrentSettings, ReadSession, WriteSession
+from app.api.transactions import BlobStore, CurrentSettings, ReadSession, WriteDatabase
 from app.datasets import service
 from app.datasets.schemas import UPLOAD_BODY, DatasetOut, DatasetPage, RowsPage, dataset_out
 from app.errors import (
@@ -48,22 +48,23 @@ async def uploaded(request: Request, settings: CurrentSettings) -> Upload:
 def create(
     upload: Annotated[Upload, Depends(uploaded)],
     owner: Owner,
-    session: WriteSession,
+    database: WriteDatabase,
     blobs: BlobStore,
     settings: CurrentSettings,
     response: Response,
     name: Annotated[DisplayName, Query(description="For people; need not be unique.")] = "dataset",
 ) -> DatasetOut:
     """A CSV file with a header row, or JSON as `rows`, `columns`, or matrices `x` and `y`."""
-    row = service.upload(
-        session,
-        blobs,
-        settings,
-        owner=owner,
-        name=name,
-        media_type=upload.media_type,
-        body=upload.body,
-    )
+    with database.writing() as session:
+        row = service.upload(
+            session,
+            blobs,
+            settings,
+            owner=owner,
+            name=name,
+            media_type=upload.media_type,
+            body=upload.body,
+        )
     response.headers["Location"] = f"/v1/datasets/{row.id}"
     return dataset_out(row)
 
@@ -117,6 +118,7 @@ def rows(
     summary="Delete a dataset",
     responses=documented(DatasetNotFound, DatasetInUse),
 )
-def delete(dataset_id: Id, owner: Owner, session: WriteSession, blobs: BlobStore) -> None:
+def delete(dataset_id: Id, owner: Owner, database: WriteDatabase, blobs: BlobStore) -> None:
     """Models trained on it stay. A dataset that a live job trains on is kept (409)."""
-    service.delete(session, blobs, owner, dataset_id)
+    with database.writing() as session:
+        service.delete(session, blobs, owner, dataset_id)

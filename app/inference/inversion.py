@@ -177,7 +177,8 @@ def search(model: TrainedModel, question: Question, body: InvertIn, method: str)
     except OutOfRange as error:
         name = model.output_names[error.output]
         detail = (
-            f"{name!r} can only lie between {error.low:g} and {error.high:g}, ends left out: "
+            f"{name!r} can only lie between {error.low:g} and {error.high:g}"
+            f"{', ends left out' if method == 'exact' else ''}: "
             f"{model.layer.activation} reaches nothing else."
         )
         raise InvalidInput(detail, [Fault(detail, f"/target/{wire.escaped(name)}")]) from None

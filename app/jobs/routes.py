@@ -11,7 +11,7 @@ from app.api.names import Id
 from app.api.openapi import created
 from app.api.paging import Cursor, Limit, page
 from app.api.problems import documented
-from app.api.transactions import CurrentSettings, ReadSession, WriteSession
+from app.api.transactions import CurrentSettings, ReadSession, WriteDatabase
 from app.errors import (
     BodyTooLarge,
     DatasetNotFound,
@@ -46,15 +46,17 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 def create(
     spec: TrainingSpec,
     owner: Owner,
-    session: WriteSession,
+    database: WriteDatabase,
     settings: CurrentSettings,
     response: Response,
     validate_only: Annotated[bool, Query(description="Resolve the spec, create nothing.")] = False,
 ) -> JobOut | JSONResponse:
     """Checks all that can be checked now, queues the job and answers at once."""
     if validate_only:
-        return JSONResponse(service.check(session, settings, owner, spec).as_json())
-    job = service.create(session, settings, owner, spec)
+        with database.reading() as session:
+            return JSONResponse(service.check(session, settings, owner, spec).as_json())
+    with database.writing() as session:
+        job = service.create(session, settings, owner, spec)
     response.headers["Location"] = f"/v1/jobs/{job.row.id}"
     return job_out(job)
 
@@ -109,9 +111,10 @@ def history(
     responses=documented(JobNotFound, JobEnded)
     | {200: {"model": JobOut, "description": "It is cancelled."}},
 )
-def cancel(job_id: Id, owner: Owner, session: WriteSession, response: Response) -> JobOut:
+def cancel(job_id: Id, owner: Owner, database: WriteDatabase, response: Response) -> JobOut:
     """Drops the work; a running job ends within about a second. May be repeated."""
-    job = service.cancel(session, owner, job_id)
+    with database.writing() as session:
+        job = service.cancel(session, owner, job_id)
     if is_terminal(JobState(job.row.state)):
         response.status_code = 200
     return job_out(job)

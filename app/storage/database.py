@@ -6,6 +6,7 @@ library at hand carries the fix; otherwise the rollback journal is, which is slo
 """
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -89,11 +90,25 @@ def create_database_engine(url: str, *, busy_seconds: float) -> Engine:
         ):
             connection.execute(f"PRAGMA {pragma}")
 
+    # SQLite's own waiting is by polling, and unfair: of forty threads one may wait for ever. So
+    # the threads of a process take turns here, and only processes meet there.
+    turn = threading.Lock()
+
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get("writes", False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        if not turn.acquire(timeout=busy_seconds):
+            raise PoolTimeoutError("the write lock was not free in time")
+        connection.info["has_turn"] = True
         # A read that turns into a write later cannot wait for the lock: SQLite refuses it at once.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "checkin")
+    def end_turn(_: Any, record: ConnectionPoolEntry) -> None:
+        if record.info.pop("has_turn", False):
+            turn.release()
 
     return engine
 

@@ -98,6 +98,28 @@ def test_two_writers_wait_for_each_other(database: Database) -> None:
         assert session.scalar(sa.select(DatasetRow.row_count)) == 200
 
 
+def test_a_writer_that_waited_in_vain_does_not_keep_the_next_one_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    database = Database(f"sqlite:///{path}", busy_seconds=0.1)
+    another_process = database_module.sqlite_driver().connect(str(path), isolation_level=None)
+    another_process.execute("CREATE TABLE numbers (number)")
+    another_process.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(database_module.UNAVAILABLE):
+        write_number(database)
+    another_process.execute("COMMIT")
+    write_number(database)
+
+    assert another_process.execute("SELECT count(*) FROM numbers").fetchone() == (1,)
+    another_process.close()
+    database.dispose()
+
+
+def write_number(database: Database) -> None:
+    with database.writing() as session:
+        session.execute(sa.text("INSERT INTO numbers VALUES (1)"))
+
+
 def test_a_waiter_wakes_when_another_connection_announces_a_change(database: Database) -> None:
     stopping = threading.Event()
     seen = threading.Event()

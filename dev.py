@@ -5,7 +5,7 @@ demo           start it with sample data and walk through training, prediction a
 test [--all]   run the tests, --all with the slow ones; further arguments go to pytest
 check [--all]  formatting, lint, types, import rules, then the tests: what CI runs, with --all
 fix            repair what the formatter and the linter can repair
-bench [name]   run the scripts in bench/, or one of them
+bench [name]   run the scripts in bench/, or one of them with the options that follow
 
 The first run makes the environment .venv (elsewhere with BACKSOLVE_VENV).
 """
@@ -83,11 +83,12 @@ def fix(rest: list[str]) -> int:
 
 def bench(rest: list[str]) -> int:
     scripts = [path.stem for path in sorted(ROOT.glob("bench/[!_]*.py"))]
-    chosen = [name for name in scripts if name in rest or not rest]
-    if not chosen:
-        print(f"There is no such benchmark. Those in bench/: {', '.join(scripts) or 'none yet'}.")
-        return 2 if rest else 0
-    codes = [tool("python", "-m", f"bench.{name}") for name in chosen]
+    name, *options = rest or [""]
+    if name and name not in scripts:
+        print(f"There is no such benchmark. Those in bench/: {', '.join(scripts)}.")
+        return 2
+    chosen = [name] if name else scripts
+    codes = [tool("python", "-m", f"bench.{script}", *options) for script in chosen]
     return 1 if any(codes) else 0
 
 

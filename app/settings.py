@@ -58,8 +58,10 @@ class Settings(BaseSettings):
     parameters_max: Positive = Field(
         4_000_000, description="Most weights (outputs x encoded inputs) of one model."
     )
-    training_cells_max: Positive = Field(
-        200_000_000, description="Most encoded numbers (rows x encoded inputs) a job may hold."
+    training_bytes_max: Positive = Field(
+        1600 * 10**6,
+        description="Encoded rows that a job holds in memory; more are read from the file in every "
+        "pass.",
     )
     predict_rows_max: Positive = Field(100_000, description="Most rows in one predict request.")
     model_cache_entries: Positive = Field(

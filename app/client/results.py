@@ -6,7 +6,7 @@ Numbers come as numpy arrays where there are many of them; what JSON cannot say 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,38 @@ from .errors import Fault
 T = TypeVar("T")
 FloatArray = NDArray[np.float64]
 Value = float | str
-Scores = dict[str, dict[str, float | None]]
+
+
+class CalibrationBin(TypedDict):
+    """Rows whose predicted probability p has low < p <= high; `observed` came true of them."""
+
+    low: float
+    high: float
+    count: int
+    mean_predicted: float
+    observed: float
+
+
+class PartScores(TypedDict):
+    """How good a model is on so many rows, in units of the targets; None has no meaning for it.
+
+    `confusion` counts rows by true label (its rows) and predicted label (its columns).
+    """
+
+    rows: int
+    cost: float | None
+    mse: float | None
+    rmse: float | None
+    mae: float | None
+    r2: float | None
+    accuracy: float | None
+    log_loss: float | None
+    auc: float | None
+    confusion: list[list[int]] | None
+    calibration: list[CalibrationBin] | None
+
+
+Scores = dict[str, PartScores]
 
 
 @dataclass(frozen=True)
@@ -59,7 +90,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model; the range and mean are those of the rows it was trained on."""
+    """An input of a model; the range and mean are those of the rows it was trained on.
+
+    `fill` stands for a missing value; None: it must be given. `ignores_unknown` takes a level that
+    training never saw.
+    """
 
     name: str
     kind: str
@@ -69,15 +104,30 @@ class Input:
     offset: float | None = None
     scale: float | None = None
     levels: tuple[str, ...] = ()
+    fill: Value | None = None
+    ignores_unknown: bool = False
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output of a model, with its range in the rows it was trained on."""
+    """A target, or a label as `target=label`, with its range in the rows it was trained on.
+
+    It is offset + scale sigma(w x + b).
+    """
 
     name: str
     minimum: float
     maximum: float
+    offset: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The labels of a target, in the order of the outputs; a single output is the second."""
+
+    target: str
+    levels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,14 +146,20 @@ class Model:
     scores: Scores
     parameters_sha256: str
     created_at: datetime
+    classes: Classes | None = None
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """y = sigma(w x + b): w (outputs, inputs) and b (outputs,); a category is one input a level."""
+    """y = offset + scale sigma(w x + b): w (outputs, inputs), the others (outputs,).
+
+    A category is one input a level.
+    """
 
     w: FloatArray
     b: FloatArray
+    offset: FloatArray
+    scale: FloatArray
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     activation: str
@@ -123,7 +179,7 @@ class History:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one row."""
+    """Of one row; `label` and `probabilities` (1 in sum) are those of a model of labels."""
 
     y: dict[str, float]
     label: str | None = None
@@ -251,7 +307,12 @@ def read_model(answer: Any) -> Model:
         inputs={item["name"]: read_input(item) for item in answer["inputs"]},
         outputs={item["name"]: known(Output, item) for item in answer["outputs"]},
         created_at=datetime.fromisoformat(answer["created_at"]),
+        classes=read_classes(answer.get("classes")),
     )
+
+
+def read_classes(answer: Any) -> Classes | None:
+    return None if answer is None else known(Classes, answer, levels=tuple(answer["levels"]))
 
 
 def read_input(answer: Any) -> Input:
@@ -259,11 +320,14 @@ def read_input(answer: Any) -> Input:
 
 
 def read_parameters(answer: Any) -> Parameters:
+    outputs = len(answer["outputs"])
     return known(
         Parameters,
         answer,
         w=floats(answer["w"]),
         b=floats(answer["b"]),
+        offset=floats(answer.get("offset", [0.0] * outputs)),
+        scale=floats(answer.get("scale", [1.0] * outputs)),
         inputs=tuple(answer["inputs"]),
         outputs=tuple(answer["outputs"]),
     )

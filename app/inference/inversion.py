@@ -20,7 +20,7 @@ from app.inference.schemas import (
     TraceOut,
 )
 from app.models.trained_model import TrainedModel
-from app.numeric import inversion, preprocessing
+from app.numeric import inversion, preprocessing, target_scaling
 from app.numeric.activations import ACTIVATIONS, Array
 from app.numeric.errors import OutOfRange
 from app.numeric.inversion import Inversion, Status
@@ -40,7 +40,7 @@ class Question(NamedTuple):
     x_start: Array
     x_low: Array
     x_high: Array
-    target: Array  # (m,), nan where any output will do
+    target: Array  # (m,), nan where any output will do; in units of the targets
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -80,7 +80,8 @@ def question_of(model: TrainedModel, body: InvertIn) -> Question:
     target = target_of(model, body, faults)
     if faults:
         raise wire.invalid(faults)
-    x_start, x_low, x_high = preprocessing.encode(model.preprocessing, np.array([start, low, high]))
+    rows = np.array([start, low, high])
+    x_start, x_low, x_high = preprocessing.encode_limits(model.preprocessing, rows)
     return Question(start, low, high, x_start, x_low, x_high, target)
 
 
@@ -94,6 +95,8 @@ def start_row(model: TrainedModel, body: InvertIn, faults: list[Fault]) -> Array
         codes = {level: code for code, level in enumerate(wire.levels_of(column))}
         cell = given[column.name]
         value = wire.cell_value(column, codes, float(cell) if type(cell) is int else cell)
+        if value == wire.UNKNOWN_LEVEL and isinstance(column, CategoricalInput):
+            value = wire.unknown_level(column, codes)
         if isinstance(value, str):
             faults.append(Fault(value, f"/from/{wire.escaped(column.name)}", column=column.name))
         else:
@@ -159,29 +162,41 @@ def chosen_method(model: TrainedModel, body: InvertIn) -> str:
 
 
 def search(model: TrainedModel, question: Question, body: InvertIn, method: str) -> Inversion:
+    """The answer of the layer, whose outputs and targets are scaled."""
+    target = target_scaling.scale(model.output_scaling, question.target)
     try:
         if method == "exact":
             return inversion.invert_exact(
-                model.layer, question.x_start, question.target, question.x_low, question.x_high
+                model.layer, question.x_start, target, question.x_low, question.x_high
             )
         return inversion.invert_gradient(
             model.layer,
             question.x_start,
-            question.target,
+            target,
             question.x_low,
             question.x_high,
             learning_rate=None if body.learning_rate == "auto" else body.learning_rate,
             steps_max=body.steps_max,
-            tolerance=body.tolerance,
+            tolerance=scaled_tolerance(model, question.target, target, body.tolerance),
         )
     except OutOfRange as error:
-        name = model.output_names[error.output]
+        output = model.outputs[error.output]
+        name = output.name
+        low, high = (output.offset + output.scale * end for end in (error.low, error.high))
         detail = (
-            f"{name!r} can only lie between {error.low:g} and {error.high:g}"
+            f"{name!r} can only lie between {low:g} and {high:g}"
             f"{', ends left out' if method == 'exact' else ''}: "
             f"{model.layer.activation} reaches nothing else."
         )
         raise InvalidInput(detail, [Fault(detail, f"/target/{wire.escaped(name)}")]) from None
+
+
+def scaled_tolerance(model: TrainedModel, target: Array, scaled: Array, tolerance: float) -> float:
+    """A tolerance relative to max(1, |scaled|) that is as strict as that of the caller's units."""
+    wanted = ~np.isnan(target)
+    allowed = tolerance * np.maximum(1.0, np.abs(target)) / model.output_scaling.scale
+    share = allowed / np.maximum(1.0, np.abs(scaled))
+    return float(share[wanted].min(initial=np.inf))
 
 
 def decoded(model: TrainedModel, question: Question, x: Array) -> Array:
@@ -256,7 +271,10 @@ def sentence(changes: list[ChangeOut]) -> str:
 def infeasibility(
     model: TrainedModel, question: Question, answer: Array, prediction: Array
 ) -> InfeasibilityOut:
-    low, high = inversion.attainable(model.layer, question.x_low, question.x_high)
+    low, high = (
+        target_scaling.unscale(model.output_scaling, end)
+        for end in inversion.attainable(model.layer, question.x_low, question.x_high)
+    )
     return InfeasibilityOut(
         attainable={
             name: IntervalOut(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-CELL = {"type": ["number", "string", "boolean"]}
+CELL = {"type": ["number", "string", "boolean", "null"]}
 PREDICT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -50,8 +50,10 @@ PREDICT_BODY: dict[str, Any] = {
 
 class PredictionOut(BaseModel):
     y: dict[str, float]
-    label: str | None
-    probabilities: dict[str, float] | None
+    label: str | None = Field(description="Of a model of labels: the likeliest.")
+    probabilities: dict[str, float] | None = Field(
+        description="Of a model of labels with sigmoid or softmax: of every label, 1 in sum."
+    )
     warnings: list[str]
 
 

@@ -1,7 +1,7 @@
 """Bodies of predict as arrays, and predictions as bodies: the fast path of the API."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.api.json_text import count, read_json, refuse_repeated_keys
 from app.errors import Fault, InvalidInput, MalformedJson
 from app.models.trained_model import TrainedModel
 from app.numeric.activations import Array
+from app.numeric.class_scores import predicted_classes
 from app.numeric.preprocessing import CategoricalInput, Input, NumericInput
 
 Cell = float | str | bool | None
@@ -21,6 +22,8 @@ Cell = float | str | bool | None
 FAULTS_MAX = 100
 MESSAGE_LENGTH_MAX = 200
 OUT_OF_RANGE = "Number out of range"
+MISSING = float("nan")
+UNKNOWN_LEVEL = -1.0
 PATH_STEP = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+)\]")
 
 
@@ -100,7 +103,7 @@ def name_faults(model: TrainedModel, rows: Sequence[dict[str, Cell]]) -> Iterato
     """Names that are missing or unknown. A row of the dataset may carry its targets along."""
     names = model.input_names
     inputs = frozenset(names)
-    known = inputs | frozenset(model.output_names)
+    known = inputs | frozenset(model.target_names)
     for index, row in enumerate(rows):
         if row.keys() == inputs:
             continue
@@ -161,8 +164,13 @@ def levels_of(column: Input) -> tuple[str, ...]:
 
 
 def cell_value(column: Input, codes: dict[str, int], cell: Cell) -> float | str:
-    """The number that stands for a cell, or a sentence on why there is none."""
+    """The number that stands for a cell, or a sentence on why there is none.
+
+    nan is a missing cell that the model fills, UNKNOWN_LEVEL a level that it takes for no level.
+    """
     if cell is None:
+        if column.fill is not None:
+            return MISSING
         return f"{column.name!r} is missing, and this model cannot work without it."
     if isinstance(column, NumericInput):
         if isinstance(cell, float):
@@ -171,6 +179,12 @@ def cell_value(column: Input, codes: dict[str, int], cell: Cell) -> float | str:
     text = ("true" if cell else "false") if isinstance(cell, bool) else cell
     if isinstance(text, str) and text in codes:
         return float(codes[text])
+    if isinstance(text, str) and isinstance(column, CategoricalInput) and column.ignores_unknown:
+        return UNKNOWN_LEVEL
+    return unknown_level(column, codes)
+
+
+def unknown_level(column: Input, codes: dict[str, int]) -> str:
     known = ", ".join(list(codes)[:20])
     return f"{column.name!r} takes one of the levels it was trained with: {known}."
 
@@ -193,11 +207,13 @@ def encode(model: TrainedModel, y: Array, warnings: Sequence[Sequence[str]]) -> 
     predictions = [
         {
             "y": dict(zip(names, row, strict=True)),
-            "label": None,
-            "probabilities": None,
+            "label": label,
+            "probabilities": probabilities,
             "warnings": row_warnings,
         }
-        for row, row_warnings in zip(y.tolist(), warnings, strict=True)
+        for row, label, probabilities, row_warnings in zip(
+            y.tolist(), *told_labels(model, y), warnings, strict=True
+        )
     ]
     return orjson.dumps(
         {
@@ -207,3 +223,18 @@ def encode(model: TrainedModel, y: Array, warnings: Sequence[Sequence[str]]) -> 
             "warnings": [],
         }
     )
+
+
+def told_labels(
+    model: TrainedModel, y: Array
+) -> tuple[Iterable[str | None], Iterable[dict[str, float] | None]]:
+    """The label of each row and the probability of every label, None where there is no such."""
+    nothing = [None] * len(y)
+    if model.classes is None:
+        return nothing, nothing
+    levels = model.classes.levels
+    labels = [levels[place] for place in predicted_classes(y).tolist()]
+    probabilities = model.probabilities(y)
+    if probabilities is None:
+        return labels, nothing
+    return labels, [dict(zip(levels, row, strict=True)) for row in probabilities.tolist()]

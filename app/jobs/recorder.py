@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from app.jobs import lifecycle
+from app.jobs.environment import environment
 from app.jobs.lifecycle import Claim, Replaced
 from app.jobs.states import JobState
 from app.jobs.worker import Worker
@@ -36,7 +37,7 @@ class FinishedModel(NamedTuple):
     model: TrainedModel
     dataset_id: str
     cost: str
-    scores: dict[str, dict[str, float | None]]
+    scores: dict[str, Any]
 
 
 class Recorder:
@@ -72,10 +73,14 @@ class Recorder:
             thread.join()
 
     def add(self, progress: Progress, *, epochs: int) -> JobState | None:
-        """CANCELLED or QUEUED when the run is to end early, and what the job is to become."""
-        self.records.append(
-            (progress.epoch, progress.cost, progress.validation_cost, progress.step_norm)
-        )
+        """CANCELLED or QUEUED when the run is to end early, and what the job is to become.
+
+        An epoch that is not over has no record in the history, but it can be ended all the same.
+        """
+        if not progress.batch:
+            self.records.append(
+                (progress.epoch, progress.cost, progress.validation_cost, progress.step_norm)
+            )
         self.progress = {
             "epoch": progress.epoch,
             "epochs": epochs,
@@ -122,6 +127,8 @@ class Recorder:
     ) -> None:
         """Ends the job and stores its model in one transaction."""
 
+        libraries = environment()
+
         def write(session: Session) -> None:
             ended = lifecycle.finish(
                 session,
@@ -131,6 +138,7 @@ class Recorder:
                 reason=reason,
                 records=self.packed_records(),
                 progress=self.progress,
+                environment=libraries,
                 **values,
             )
             if ended and model is not None:

@@ -1,19 +1,57 @@
-"""From what was asked to what will be done: every check that needs no training.
+"""From what was asked to what will be done: every choice that can be made before training.
 
 All mistakes are collected, so that a caller mends a spec once and not field by field.
 """
 
 from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
-from app.datasets.columns import CategoricalColumn, Column, NumericColumn
-from app.errors import Fault, InvalidSpec
-from app.jobs.training_spec import ResolvedSolver, ResolvedSpec, TrainingSpec
-from app.numeric.activations import ACTIVATIONS, OutputRange
-from app.numeric.costs import COSTS
-from app.numeric.solvers import choose_solver, unsuitable
+from app.datasets.columns import CategoricalColumn, Column
+from app.errors import InvalidSpec
+from app.jobs import spec_faults
+from app.jobs.training_spec import (
+    ResolvedRegularization,
+    ResolvedSolver,
+    ResolvedSpec,
+    TrainingSpec,
+)
+from app.numeric.solvers import SOLVERS, Problem, choose_solver
+from app.numeric.split import METHODS
 from app.settings import Settings
 
 NAME_LENGTH_MAX = 200
+# Mini-batches hold the rows twice more: row-major, and in the order of the epoch.
+MINI_BATCH_COPIES = 3
+# Fields of a spec that may be left open.
+DECIDED = {"name", "inputs", "activation", "cost", "solver", "regularization"}
+EXPLICIT = {
+    "learning_rate": "auto",
+    "batch_size": "auto",
+    "momentum": "auto",
+    "schedule": None,
+    "clip_norm": None,
+}
+
+Task = Literal["regression", "classification"]
+
+
+class Resolution(NamedTuple):
+    """A spec beside the table it is for, and what was decided so far."""
+
+    spec: TrainingSpec
+    columns: dict[str, Column]
+    inputs: list[str]
+    task: Task
+    activation: str
+    cost: str
+    problem: Problem
+
+    @property
+    def training_bytes(self) -> int:
+        """What the rows take in memory, encoded."""
+        itemsize = 4 if self.spec.dtype == "float32" else 8
+        copies = MINI_BATCH_COPIES if "batch_size" in self.problem.options else 1
+        return self.problem.rows * (self.problem.side + self.problem.outputs) * itemsize * copies
 
 
 def resolve(
@@ -21,203 +59,140 @@ def resolve(
 ) -> ResolvedSpec:
     """The spec with its defaults decided. Raises InvalidSpec with every fault that was found."""
     by_name = {column.name: column for column in columns}
-    inputs = chosen_inputs(spec, columns)
-    solver_name, reason = chosen_solver(spec)
-    faults = [
-        *target_faults(spec, by_name),
-        *input_faults(spec, inputs, by_name, settings),
-        *method_faults(spec, solver_name),
-        *split_faults(spec, row_count),
-        *size_faults(spec, inputs, by_name, row_count, settings),
-    ]
+    found = decided(spec, by_name, row_count)
+    in_memory = found.training_bytes <= settings.training_bytes_max
+    found = found._replace(problem=found.problem._replace(in_memory=in_memory))
+    solver, reason = chosen_solver(found)
+    faults = spec_faults.faults(
+        spec_faults.Question(
+            spec=spec,
+            columns=by_name,
+            inputs=found.inputs,
+            labels=found.task == "classification",
+            activation=found.activation,
+            cost=found.cost,
+            solver=solver,
+            problem=found.problem,
+            row_count=row_count,
+        ),
+        settings,
+    )
     if faults:
         detail = faults[0].detail if len(faults) == 1 else f"{len(faults)} things need mending."
         raise InvalidSpec(detail, faults)
-    solver = spec.solver.model_dump() | {"name": solver_name, "reason": reason}
-    if solver_name == "gradient_descent" and spec.solver.batch_size == "auto":
-        solver["batch_size"] = "full"
     return ResolvedSpec(
-        **spec.model_dump(exclude={"name", "inputs", "solver"}),
+        **spec.model_dump(exclude=DECIDED),
         name=spec.name or ", ".join(spec.targets)[:NAME_LENGTH_MAX],
-        inputs=inputs,
-        solver=ResolvedSolver(**solver),
+        inputs=found.inputs,
+        activation=found.activation,
+        cost=found.cost,
+        solver=ResolvedSolver(**resolved_solver(spec, solver, reason)),
+        regularization=resolved_regularization(found),
+        task=found.task,
+        in_memory=in_memory,
     )
 
 
-def chosen_inputs(spec: TrainingSpec, columns: Sequence[Column]) -> list[str]:
+def decided(spec: TrainingSpec, columns: dict[str, Column], row_count: int) -> Resolution:
+    """What can be said before any check; an unknown name counts for nothing yet."""
+    inputs = chosen_inputs(spec, columns)
+    task = chosen_task(spec, columns)
+    labels = label_count(columns[spec.targets[0]]) if task == "classification" else 0
+    activation = chosen_activation(spec, labels)
+    if task == "classification":
+        outputs = 1 if labels == 2 and activation != "softmax" else labels
+    else:
+        outputs = len(spec.targets)
+    held_out = spec.validation.fraction if METHODS[spec.validation.method].uses_fraction else 0.0
+    problem = Problem(
+        activation=activation,
+        cost=chosen_cost(spec, activation),
+        rows=max(row_count - round(held_out * row_count), 1),
+        inputs=sum(encoded_width(columns[name]) for name in inputs if name in columns),
+        outputs=outputs,
+        scaled=spec.preprocessing.scaling != "none",
+        sparse_penalty=bool(spec.regularization.l1) or spec.regularization.non_negative,
+        options=frozenset(
+            name
+            for name, default in EXPLICIT.items()
+            if getattr(spec.solver, name) not in (default, "full")
+        ),
+    )
+    return Resolution(spec, columns, inputs, task, activation, problem.cost, problem)
+
+
+def chosen_inputs(spec: TrainingSpec, columns: dict[str, Column]) -> list[str]:
+    """Those asked for; else every column that has no other part to play."""
     if spec.inputs is not None:
         return spec.inputs
-    return [column.name for column in columns if column.name not in spec.targets]
+    taken = {*spec.targets, spec.sample_weight, spec.validation.column}
+    return [name for name in columns if name not in taken]
 
 
-def chosen_solver(spec: TrainingSpec) -> tuple[str, str]:
-    if spec.solver.name == "auto":
-        return choose_solver(spec.activation, spec.cost)
-    return spec.solver.name, "It was asked for."
-
-
-def target_faults(spec: TrainingSpec, by_name: dict[str, Column]) -> list[Fault]:
-    faults = duplicate_faults("targets", spec.targets)
-    for index, name in enumerate(spec.targets):
-        pointer = f"/targets/{index}"
-        match by_name.get(name):
-            case None:
-                faults.append(unknown_column(pointer, name, by_name))
-            case CategoricalColumn() as column:
-                faults.append(text_target(pointer, column))
-            case NumericColumn() as column:
-                faults += numeric_target_faults(spec, pointer, column)
-    return faults
-
-
-def text_target(pointer: str, column: CategoricalColumn) -> Fault:
-    if column.first_text is not None:
-        return Fault(
-            f"The target {column.name!r} has a cell that is not a number: "
-            f"{column.first_text.value!r}. Mend that cell and upload the table again.",
-            pointer,
-            column.first_text.row,
-            column.name,
-        )
-    return Fault(
-        f"The target {column.name!r} holds text. Targets are numbers in this version: "
-        "upload one column of 0 and 1 for each class.",
-        pointer,
-        column=column.name,
+def chosen_task(spec: TrainingSpec, columns: dict[str, Column]) -> Task:
+    """Texts are labels; so are numbers where only labels make sense of what was asked."""
+    column = columns.get(spec.targets[0])
+    if len(spec.targets) > 1 or column is None:
+        return "regression"
+    if isinstance(column, CategoricalColumn):
+        return "regression" if column.first_text else "classification"
+    if column.minimum is None or column.maximum is None:
+        return "regression"
+    beyond = column.minimum < 0 or column.maximum > 1
+    asks_for_labels = spec.activation == "softmax" or (
+        spec.cost == "cross_entropy"
+        and beyond
+        and (spec.activation == "auto" or column.distinct == 2)
     )
+    return "classification" if asks_for_labels else "regression"
 
 
-def numeric_target_faults(spec: TrainingSpec, pointer: str, column: NumericColumn) -> list[Fault]:
-    if column.minimum is None or column.maximum is None or column.missing:
-        return [missing_cells(pointer, column)]
-    allowed = COSTS[spec.cost].target_range(ACTIVATIONS[spec.activation])
-    if allowed.contains(column.minimum) and allowed.contains(column.maximum):
-        return []
-    return [
-        Fault(
-            f"The target {column.name!r} goes from {column.minimum:g} to {column.maximum:g}, and "
-            f"{spec.activation} with {spec.cost} can only reach {interval(allowed)}. "
-            f"{remedy(allowed)}",
-            pointer,
-            column=column.name,
-        )
-    ]
+def chosen_activation(spec: TrainingSpec, labels: int) -> str:
+    if spec.activation != "auto":
+        return spec.activation
+    if labels:
+        return "sigmoid" if labels == 2 else "softmax"
+    return {"cross_entropy": "sigmoid", "poisson": "exp"}.get(spec.cost, "identity")
 
 
-def remedy(allowed: OutputRange) -> str:
-    if allowed.low == 0 and allowed.high == float("inf"):
-        return "Use activation 'identity', or a target that is never negative."
-    return (
-        f"Scale the target into {interval(allowed)}, or use activation 'identity' with cost "
-        "'half_squared_error', which reaches every number."
-    )
+def chosen_cost(spec: TrainingSpec, activation: str) -> str:
+    """Labels and several shares take cross_entropy; a single share may be a number like others."""
+    if spec.cost != "auto":
+        return spec.cost
+    if activation == "softmax" or (activation == "sigmoid" and spec.activation == "auto"):
+        return "cross_entropy"
+    return "half_squared_error"
 
 
-def interval(allowed: OutputRange) -> str:
-    left, right = "(" if allowed.low_open else "[", ")" if allowed.high_open else "]"
-    return f"{left}{allowed.low:g}, {allowed.high:g}{right}"
+def chosen_solver(found: Resolution) -> tuple[str, str]:
+    if found.spec.solver.name == "auto":
+        return choose_solver(found.problem)
+    return found.spec.solver.name, "It was asked for."
 
 
-def input_faults(
-    spec: TrainingSpec, inputs: list[str], by_name: dict[str, Column], settings: Settings
-) -> list[Fault]:
-    if not inputs:
-        return [Fault("No column is left to learn from.", "/inputs")]
-    faults = duplicate_faults("inputs", inputs)
-    for index, name in enumerate(inputs):
-        pointer = "/inputs" if spec.inputs is None else f"/inputs/{index}"
-        column = by_name.get(name)
-        if column is None:
-            faults.append(unknown_column(pointer, name, by_name))
-        elif name in spec.targets:
-            faults.append(Fault(f"{name!r} is also a target.", pointer, column=name))
-        elif column.missing:
-            faults.append(missing_cells(pointer, column))
-        elif isinstance(column, CategoricalColumn) and column.level_count > settings.levels_max:
-            faults.append(too_many_levels(pointer, column, settings))
-    return faults
+def resolved_solver(spec: TrainingSpec, solver: str, reason: str) -> dict[str, Any]:
+    values = spec.solver.model_dump() | {"name": solver, "reason": reason}
+    if SOLVERS[solver].first_order and spec.solver.batch_size == "auto":
+        values["batch_size"] = "full"
+    if "momentum" in SOLVERS[solver].options and spec.solver.momentum == "auto":
+        values["momentum"] = 0.9
+    return values
 
 
-def duplicate_faults(field: str, names: Sequence[str]) -> list[Fault]:
-    seen: set[str] = set()
-    faults = []
-    for index, name in enumerate(names):
-        if name in seen:
-            faults.append(Fault(f"{name!r} is named twice.", f"/{field}/{index}", column=name))
-        seen.add(name)
-    return faults
+def resolved_regularization(found: Resolution) -> ResolvedRegularization:
+    """Labels that can be told apart have no best layer without a penalty, so they get one."""
+    asked = found.spec.regularization
+    l2 = asked.l2
+    if l2 == "auto":
+        l2 = 1.0 / found.problem.rows if found.cost == "cross_entropy" and not asked.l1 else 0.0
+    return ResolvedRegularization(**(asked.model_dump() | {"l2": l2}))
 
 
-def unknown_column(pointer: str, name: str, by_name: dict[str, Column]) -> Fault:
-    known = ", ".join(list(by_name)[:20])
-    return Fault(f"The dataset has no column {name[:80]!r}. It has: {known}.", pointer)
-
-
-def missing_cells(pointer: str, column: Column) -> Fault:
-    return Fault(
-        f"{column.name!r} has {column.missing} missing cells, and rows with missing cells cannot "
-        "be used in this version. Fill or drop them and upload again, or leave the column out.",
-        pointer,
-        column=column.name,
-    )
-
-
-def too_many_levels(pointer: str, column: CategoricalColumn, settings: Settings) -> Fault:
-    return Fault(
-        f"{column.name!r} has {column.level_count} different texts, and an input may have at most "
-        f"{settings.levels_max}. If it names the rows, leave it out of `inputs`.",
-        pointer,
-        column=column.name,
-    )
-
-
-def method_faults(spec: TrainingSpec, solver: str) -> list[Fault]:
-    suited = COSTS[spec.cost].activations
-    if suited is not None and spec.activation not in suited:
-        return [
-            Fault(
-                f"The cost {spec.cost} goes with activation {' or '.join(sorted(suited))}, not "
-                f"with {spec.activation}.",
-                "/cost",
-            )
-        ]
-    reason = unsuitable(solver, spec.activation, spec.cost)
-    return [] if reason is None else [Fault(reason, "/solver/name")]
-
-
-def split_faults(spec: TrainingSpec, row_count: int) -> list[Fault]:
-    if row_count - round(spec.validation.fraction * row_count) >= 1:
-        return []
-    return [Fault(f"Of {row_count} rows none would be left to train on.", "/validation/fraction")]
-
-
-def size_faults(
-    spec: TrainingSpec,
-    inputs: list[str],
-    by_name: dict[str, Column],
-    row_count: int,
-    settings: Settings,
-) -> list[Fault]:
-    width = sum(encoded_width(by_name[name]) for name in inputs if name in by_name)
-    faults = []
-    if width * len(spec.targets) > settings.parameters_max:
-        faults.append(
-            Fault(
-                f"The layer would have {width:,} x {len(spec.targets):,} weights; at most "
-                f"{settings.parameters_max:,} are allowed here.",
-                "/inputs",
-            )
-        )
-    if width * row_count > settings.training_cells_max:
-        faults.append(
-            Fault(
-                f"Training would hold {row_count:,} rows x {width:,} encoded inputs; at most "
-                f"{settings.training_cells_max:,} numbers are allowed here.",
-                "/inputs",
-            )
-        )
-    return faults
+def label_count(column: Column) -> int:
+    return column.level_count if isinstance(column, CategoricalColumn) else column.distinct
 
 
 def encoded_width(column: Column) -> int:
-    return column.level_count if isinstance(column, CategoricalColumn) else 1
+    """Columns of the encoded table: one a level, and one that says where a cell is missing."""
+    width = column.level_count if isinstance(column, CategoricalColumn) else 1
+    return width + bool(column.missing)

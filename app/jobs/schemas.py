@@ -11,6 +11,7 @@ from app.api.paging import Page
 from app.jobs.service import WatchedJob
 from app.jobs.states import JobState, allowed_actions, is_terminal
 from app.jobs.training_spec import ResolvedSpec
+from app.models.schemas import ScoresOut, scores_out
 
 
 class ProgressOut(BaseModel):
@@ -34,6 +35,22 @@ class TransitionOut(BaseModel):
     attempt: int
 
 
+class BlasOut(BaseModel):
+    name: str
+    version: str | None
+    architecture: str | None = Field(description="What it found the processor to be.")
+
+
+class EnvironmentOut(BaseModel):
+    """What computed a job: the same of it, on the same request, gives the same bits."""
+
+    blas_threads: int
+    numpy: str
+    scipy: str
+    blas: list[BlasOut] = Field(description="numpy and scipy may each bring one.")
+    machine: str
+
+
 class JobOut(BaseModel):
     """One request to train, and how far it has come."""
 
@@ -46,7 +63,11 @@ class JobOut(BaseModel):
     spec: ResolvedSpec = Field(description="As asked, with every default decided.")
     progress: ProgressOut | None
     stop_reason: str | None
-    scores: dict[str, dict[str, float | None]] | None
+    scores: dict[str, ScoresOut] | None
+    warnings: list[str] = Field(description="What the owner of a finished job should know.")
+    environment: EnvironmentOut | None = Field(
+        description="What the bits of the result depend on; null until it has run."
+    )
     model_id: str | None
     error: JobErrorOut | None
     attempt: int
@@ -86,7 +107,9 @@ def job_out(job: WatchedJob) -> JobOut:
         spec=spec,
         progress=None if row.progress is None else ProgressOut(**row.progress),
         stop_reason=row.stop_reason,
-        scores=row.scores,
+        scores=None if row.scores is None else scores_out(row.scores),
+        warnings=row.warnings,
+        environment=None if row.environment is None else EnvironmentOut(**row.environment),
         model_id=row.model_id,
         error=None if row.error is None else JobErrorOut(**row.error),
         attempt=row.attempt,

@@ -11,22 +11,29 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from app.jobs import lifecycle
+from app.jobs.environment import BLAS_THREADS
 from app.jobs.lifecycle import Claim, Replaced
+from app.jobs.part_scores import part_scores
 from app.jobs.prepared_data import PreparedData, prepare
-from app.jobs.recorder import FinishedModel, Recorder, finite_or_none
+from app.jobs.recorder import FinishedModel, Recorder
 from app.jobs.states import JobState
-from app.jobs.training_spec import ResolvedSpec
+from app.jobs.training_spec import ResolvedSpec, ScheduleSpec, SolverSpec
 from app.jobs.worker import Worker, this_worker
-from app.models.trained_model import Output, TrainedModel
+from app.models.trained_model import TrainedModel
 from app.numeric.errors import NumericError
-from app.numeric.layer import forward
-from app.numeric.scores import scores
+from app.numeric.method import Schedule, Settings
 from app.numeric.training import Progress, StopReason, TrainingPlan, train
 from app.storage.database import UNAVAILABLE
 from app.storage.ids import new_id
 from app.telemetry import logs
 
 logger = logging.getLogger(__name__)
+
+MOMENTUM = 0.9
+SEPARABLE = (
+    "The classes can be told apart without a mistake, so without a penalty there is no best layer: "
+    "the weights only grow. Set regularization.l2, for example 1e-3."
+)
 
 
 def dask_setup(_: object) -> None:
@@ -56,7 +63,7 @@ def run_on(worker: Worker, job_id: str, delivery: int) -> None:
     recorder = Recorder(worker, claim)
     marks = {"job_id": job_id, "attempt": claim.attempt}
     try:
-        with threadpool_limits(limits=1), recorder.keeping_lease():
+        with threadpool_limits(limits=BLAS_THREADS), recorder.keeping_lease():
             carry_out_or_fail(worker, claim, recorder)
     except Replaced:
         logger.warning("replaced by another attempt", extra=marks)
@@ -113,22 +120,38 @@ def carry_out(worker: Worker, claim: Claim, recorder: Recorder) -> None:
 
 
 def plan_of(spec: ResolvedSpec) -> TrainingPlan:
-    solver, stopping = spec.solver, spec.early_stopping
+    stopping, penalty = spec.early_stopping, spec.regularization
     return TrainingPlan(
         activation=spec.activation,
         cost=spec.cost,
-        solver=solver.name,
-        learning_rate=None if solver.learning_rate == "auto" else solver.learning_rate,
-        batch_size=solver.batch_size if isinstance(solver.batch_size, int) else None,
-        momentum=solver.momentum,
-        epochs=solver.epochs,
-        tolerance=solver.tolerance,
-        l2=spec.regularization.l2,
+        solver=spec.solver.name,
+        settings=settings_of(spec.solver, seed=spec.seed),
+        l2=penalty.l2,
+        l1=penalty.l1,
+        non_negative=penalty.non_negative,
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
         max_seconds=spec.limits.max_seconds,
-        seed=spec.seed,
     )
+
+
+def settings_of(solver: SolverSpec, *, seed: int) -> Settings:
+    return Settings(
+        learning_rate=None if solver.learning_rate == "auto" else solver.learning_rate,
+        batch_size=solver.batch_size if isinstance(solver.batch_size, int) else None,
+        momentum=MOMENTUM if solver.momentum == "auto" else solver.momentum,
+        tolerance=solver.tolerance,
+        epochs=solver.epochs,
+        schedule=schedule_of(solver.schedule),
+        clip_norm=solver.clip_norm,
+        seed=seed,
+    )
+
+
+def schedule_of(spec: ScheduleSpec | None) -> Schedule:
+    if spec is None:
+        return Schedule()
+    return Schedule(spec.name, spec.warm_up_epochs, spec.every_epochs, spec.factor)
 
 
 def advice_on_divergence(last: Progress) -> str:
@@ -143,34 +166,25 @@ def advice_on_divergence(last: Progress) -> str:
 def succeed(
     claim: Claim, spec: ResolvedSpec, data: PreparedData, last: Progress, recorder: Recorder
 ) -> None:
-    x, y, x_validation, y_validation = data.training_data
-    parts = {"training": (x, y)} | (
-        {"validation": (x_validation, y_validation)} if len(x_validation) else {}
+    scores = part_scores(spec, data, last)
+    model = TrainedModel(
+        id=new_id("mdl"),
+        version=0,
+        layer=last.layer,
+        preprocessing=data.preprocessing,
+        outputs=data.outputs,
+        classes=data.targets.classes,
     )
-    part_scores: dict[str, dict[str, float | None]] = {
-        part: {
-            "rows": float(len(truth)),
-            **{
-                name: finite_or_none(value)
-                for name, value in scores(spec.cost, truth, forward(last.layer, inputs)).items()
-            },
-        }
-        for part, (inputs, truth) in parts.items()
-    }
-    outputs = tuple(
-        Output(name, float(column.min()), float(column.max()))
-        for name, column in zip(spec.targets, y.T, strict=True)
-    )
-    model = TrainedModel(new_id("mdl"), 0, last.layer, data.preprocessing, outputs)
     resolved = dict(claim.resolved_spec)
     if last.learning_rate is not None:
         resolved["solver"] = resolved["solver"] | {"learning_rate": last.learning_rate}
     recorder.finish(
         JobState.SUCCEEDED,
         reason="finished",
-        model=FinishedModel(model, spec.dataset_id, spec.cost, part_scores),
+        model=FinishedModel(model, spec.dataset_id, spec.cost, scores),
         stop_reason=last.stop_reason,
-        scores=part_scores,
+        scores=scores,
+        warnings=[*data.warnings, *([SEPARABLE] if last.separable else [])],
         model_id=model.id,
         resolved_spec=resolved,
     )

@@ -16,10 +16,12 @@ from app.storage.tables import ModelRow
 
 
 class Parameters(NamedTuple):
-    """w (m, n) and b (m,), with one column of w per encoded input."""
+    """y = offset + scale sigma(w x + b): w (m, n), one column an encoded input; the others (m,)."""
 
     w: Array
     b: Array
+    offset: Array
+    scale: Array
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     activation: str
@@ -63,10 +65,17 @@ def newest(session: Session, owner: str, *, before: str | None, limit: int) -> S
 
 
 def parameters(row: ModelRow, *, raw: bool) -> Parameters:
-    """In raw units of the inputs, or as trained on the scaled inputs."""
+    """In raw units of the inputs, or as trained on the scaled inputs.
+
+    Raw parameters of the identity give raw units of the outputs too: offset 0 and scale 1.
+    """
     model = from_row(row)
-    w, b = model.layer.w, model.layer.b
+    w, b, (offset, scale) = model.layer.w, model.layer.b, model.output_scaling
     if raw:
         w, b = preprocessing.raw_parameters(model.preprocessing, w, b)
+    if raw and row.activation == "identity":
+        with np.errstate(over="ignore", invalid="ignore"):
+            w, b = scale[:, np.newaxis] * w, offset + scale * b
+        offset, scale = np.zeros_like(offset), np.ones_like(scale)
     names = preprocessing.encoded_names(model.preprocessing)
-    return Parameters(np.asarray(w), np.asarray(b), names, model.output_names, row.activation)
+    return Parameters(w, b, offset, scale, names, model.output_names, row.activation)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.numeric.activations import ACTIVATIONS, Activation, Array
+from app.numeric.activations import ACTIVATIONS, Activation, Array, pullback
 from app.numeric.box import Equations, Limits, is_separated, nearest_miss, nearest_solution
 from app.numeric.costs import COSTS
 from app.numeric.errors import LimitsConflict, NotInvertible, OutOfRange, ShapeError
@@ -96,31 +96,39 @@ def invert_gradient(
 
     FEASIBLE once every wanted output is within tolerance * max(1, |target|), else STEP_LIMIT, also
     when x stands still earlier. learning_rate None is 1 / (curvature |w|_2^2) over the wanted
-    outputs, with which C never rises.
+    outputs, with which C never rises; where the curvature has no bound, it is that of the start,
+    halved whenever C would rise.
     A step that would leave the finite numbers is not taken and ends the run.
     Raises OutOfRange for a target outside the closed range, LimitsConflict, ShapeError.
     """
     sigma, limits = ACTIVATIONS[layer.activation], Limits(low, high)
     _check_shapes(layer, start, target, limits)
     _check_range(target, sigma, closed=True)
-    wanted = ~np.isnan(target)
+    # Softmax ties the outputs together: those that may be anything are computed all the same.
+    wanted = ~np.isnan(target) if sigma.elementwise else np.full(len(target), True)
     part = Layer(layer.w[wanted], layer.b[wanted], layer.activation)
     goal = target[wanted]
-    rate = _automatic_rate(part, sigma) if learning_rate is None else learning_rate
     near = tolerance * np.maximum(1.0, np.abs(goal))
     x = limits.clip(start)
     z, y = _point(part, sigma, x)
+    rate = _automatic_rate(part, sigma, z, y) if learning_rate is None else learning_rate
+    halving = learning_rate is None and not np.isfinite(_curvature(sigma))
     trace = [_cost(y, goal)]
-    reached = bool((np.abs(y - goal) <= near).all())
+    reached = _is_near(y, goal, near)
     while not reached and len(trace) <= steps_max:
         moved = limits.clip(_descended(part, sigma, x, z, y, goal, rate))
-        z, y = _point(part, sigma, moved)
-        cost = _cost(y, goal)
-        if not (np.isfinite(moved).all() and np.isfinite(cost)) or (moved == x).all():
+        z_moved, y_moved = _point(part, sigma, moved)
+        cost = _cost(y_moved, goal)
+        if (moved == x).all():
             break
-        x = moved
+        if halving and not cost <= trace[-1]:
+            rate *= 0.5
+            continue
+        if not (np.isfinite(moved).all() and np.isfinite(cost)):
+            break
+        x, z, y = moved, z_moved, y_moved
         trace.append(cost)
-        reached = bool((np.abs(y - goal) <= near).all())
+        reached = _is_near(y, goal, near)
     status = Status.FEASIBLE if reached else Status.STEP_LIMIT
     return Inversion(
         status, x, _output(layer, x), trace[-1], len(trace) - 1, np.array(trace), multipliers=None
@@ -132,8 +140,10 @@ def attainable(layer: Layer, low: Array, high: Array) -> tuple[Array, Array]:
 
     Exact by interval arithmetic up to rounding: sigma rises, and z is least with every feature at
     the limit that its weight asks for. A weight of 0 asks for none, even if the limit is infinite.
-    Raises LimitsConflict, ShapeError.
+    Raises NotInvertible where outputs depend on each other (softmax), LimitsConflict, ShapeError.
     """
+    if not ACTIVATIONS[layer.activation].elementwise:
+        raise NotInvertible(layer.activation)
     limits = Limits(low, high)
     _check_limits(layer, limits)
     up = np.maximum(layer.w, 0.0)
@@ -181,13 +191,27 @@ def _point(layer: Layer, sigma: Activation, x: Array) -> tuple[Array, Array]:
 def _descended(
     layer: Layer, sigma: Activation, x: Array, z: Array, y: Array, goal: Array, rate: float
 ) -> Array:
-    return x - rate * ((sigma.derivative(z, y) * (y - goal)) @ layer.w)
+    residual = np.where(np.isnan(goal), 0.0, y - goal)
+    return x - rate * (pullback(sigma, z, y, residual) @ layer.w)
 
 
-def _automatic_rate(layer: Layer, sigma: Activation) -> float:
+@np.errstate(over="ignore")
+def _automatic_rate(layer: Layer, sigma: Activation, z: Array, y: Array) -> float:
     norm = float(np.linalg.norm(layer.w, 2)) if layer.w.size else 0.0
-    curvature = COSTS["half_squared_error"].curvature(sigma) * norm**2
-    return 1.0 / curvature if curvature else 0.0
+    curvature = _curvature(sigma)
+    if not np.isfinite(curvature):
+        slope = np.abs(pullback(sigma, z, y, np.ones_like(y))).max(initial=0.0)
+        curvature = max(float(slope) ** 2, np.finfo(np.float64).tiny)
+    curvature *= norm**2
+    return min(1.0 / curvature, 1e300) if curvature else 0.0
+
+
+def _curvature(sigma: Activation) -> float:
+    return COSTS["half_squared_error"].curvature(sigma)
+
+
+def _is_near(y: Array, goal: Array, near: Array) -> bool:
+    return bool(((np.abs(y - goal) <= near) | np.isnan(goal)).all())
 
 
 def _output(layer: Layer, x: Array) -> Array:

@@ -42,12 +42,15 @@ def initial_layer(activation: str, y: Array, inputs: int) -> Layer:
 
     One layer has no symmetry to break, so zeros are right for w. The mean is kept inside the open
     range by 1e-3; relu is the identity where it rises, and from b > 0 every row has a slope: it
-    does not start dead.
+    does not start dead. Softmax knows b up to a constant: here it sums to 0.
     """
     sigma = ACTIVATIONS[activation]
     low, high = sigma.output_range.low, sigma.output_range.high
     mean = np.clip(y.mean(axis=0), low + START_MARGIN, high - START_MARGIN)
-    b = mean if sigma.inverse is None else sigma.inverse(mean)
+    if not sigma.elementwise:
+        b = np.log(mean) - np.log(mean).mean()
+    else:
+        b = mean if sigma.inverse is None else sigma.inverse(mean)
     return Layer(np.zeros((y.shape[1], inputs)), b, activation)
 
 
@@ -84,9 +87,9 @@ def mean_cost(layer: Layer, cost: str, x: Array, y: Array) -> float:
     check_rows(layer, x, y)
     if not len(x):
         return float("nan")
-    value, sigma = COSTS[cost].value, ACTIVATIONS[layer.activation]
+    terms, sigma = COSTS[cost].terms, ACTIVATIONS[layer.activation]
     sums = [
-        float(value(sigma, pre_activation(layer, x[rows]), y[rows]).sum())
+        float(terms(sigma, pre_activation(layer, x[rows]), y[rows]).sum())
         for rows in chunks(*x.shape)
     ]
     return sum(sums) / len(x)

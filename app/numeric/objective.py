@@ -1,53 +1,125 @@
-"""What training lowers: the mean over rows of C plus l2/2 |w|^2 (b is never penalised)."""
+"""What training lowers: the mean over rows of weight C, plus penalties on w (never on b).
 
-from typing import NamedTuple
+    f(P) = mean over rows of weight C + l2/2 |w|^2 + l1 |w|_1        P = [w b], (m, n + 1)
+
+With `non_negative`, only w >= 0 is allowed. What is smooth in f, all but l1, has the slope that the
+functions below give; l1 and the limit are for the solvers that can take steps beside the slope.
+"""
+
+from typing import Any
 
 import numpy as np
 
 from app.numeric.activations import ACTIVATIONS, Array
 from app.numeric.costs import COSTS
-from app.numeric.layer import Layer, chunks, delta, mean_cost
+from app.numeric.kernels import Kernel, kernel_of
+from app.numeric.layer import initial_layer
+from app.numeric.rows import DataArray, Rows
 
 
-class Objective(NamedTuple):
-    """The training rows x (N, n), y (N, m), and what is asked of a layer on them."""
+class Objective:
+    """The training rows, what is asked of a layer on them, and buffers for one pass over them.
 
-    activation: str
-    cost: str
-    x: Array
-    y: Array
-    l2: float
+    Not for two threads at once: passes share the buffers.
+    """
+
+    def __init__(
+        self,
+        activation: str,
+        cost: str,
+        rows: Rows,
+        *,
+        l2: float = 0.0,
+        l1: float = 0.0,
+        non_negative: bool = False,
+    ) -> None:
+        self.activation = activation
+        self.cost = cost
+        self.rows = rows
+        self.l2 = l2
+        self.l1 = l1
+        self.non_negative = non_negative
+        self.sigma = ACTIVATIONS[activation]
+        self._kernel: Kernel = kernel_of(activation, cost)
+        self._z = np.empty((rows.outputs, rows.block_rows), rows.dtype)
+        self._scratch = np.empty((2, *self._z.shape), rows.dtype)
 
     @property
     def curvature(self) -> float:
-        """An upper bound of d2C/dz2, per output."""
-        return COSTS[self.cost].curvature(ACTIVATIONS[self.activation])
+        """An upper bound of d2C/dz2, infinite if there is none."""
+        return COSTS[self.cost].curvature(self.sigma)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of P: (m, n + 1)."""
+        return self.rows.outputs, self.rows.inputs + 1
 
-class Slope(NamedTuple):
-    """The gradient of the objective: dC_dw (m, n), dC_db (m,)."""
+    def start(self) -> Array:
+        """P (m, n + 1) that gives every row the mean target: w = 0, b = sigma^-1(mean of y)."""
+        total = np.zeros(self.rows.outputs)
+        for block in self.rows.blocks():
+            y = block.y.astype(np.float64, copy=False)
+            total += y.sum(axis=1) if block.weight is None else y @ block.weight
+        mean = total / self.rows.total
+        layer = initial_layer(self.activation, mean[np.newaxis], self.rows.inputs)
+        return np.hstack((layer.w, layer.b[:, np.newaxis]))
 
-    dC_dw: Array
-    dC_db: Array
+    def value(self, parameters: Array) -> float:
+        """f, without its slope."""
+        totals, _ = self._sums(parameters, slope=False)
+        return float(totals.sum()) / self.rows.total + self.penalty(parameters)
 
+    def value_and_slope(self, parameters: Array) -> tuple[float, Array]:
+        """f, and the slope (m, n + 1) of all of it but l1."""
+        values, slope = self.values_and_slope(parameters)
+        return float(values.sum()) + self._l1_penalty(parameters), slope
 
-@np.errstate(over="ignore", invalid="ignore")
-def value(objective: Objective, layer: Layer) -> float:
-    """The objective at a layer: mean over rows of C, plus the penalty."""
-    mean = mean_cost(layer, objective.cost, objective.x, objective.y)
-    return mean + 0.5 * objective.l2 * float(np.square(layer.w).sum())
+    def values_and_slope(self, parameters: Array) -> tuple[Array, Array]:
+        """The part of each output in f without l1, (m,), and the slope (m, n + 1).
 
+        One part in all, (1,), where softmax ties the outputs together: their sum is f without l1.
+        """
+        totals, slope = self._sums(parameters, slope=True)
+        values, slope = totals / self.rows.total, slope / self.rows.total
+        if self.l2:
+            w = parameters[:, :-1]
+            slope[:, :-1] += self.l2 * w
+            penalties = 0.5 * self.l2 * np.einsum("ij,ij->i", w, w)
+            values = values + (penalties if len(values) == len(penalties) else penalties.sum())
+        return values, slope
 
-@np.errstate(over="ignore", invalid="ignore")
-def slope(objective: Objective, layer: Layer) -> Slope:
-    """The gradient of the objective at a layer, summed in float64 over chunks of rows in order."""
-    x, y = objective.x, objective.y
-    dC_dw, dC_db = np.zeros_like(layer.w), np.zeros_like(layer.b)
-    for rows in chunks(*x.shape):
-        dC_dz = delta(layer, objective.cost, x[rows], y[rows])
-        dC_dw += dC_dz.T @ x[rows]
-        dC_db += dC_dz.sum(axis=0)
-    dC_dw /= len(x)
-    dC_db /= len(x)
-    dC_dw += objective.l2 * layer.w
-    return Slope(dC_dw, dC_db)
+    def penalty(self, parameters: Array) -> float:
+        """l2/2 |w|^2 + l1 |w|_1."""
+        if not (self.l2 or self.l1):
+            return 0.0
+        w = parameters[:, :-1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return 0.5 * self.l2 * float(np.vdot(w, w)) + self._l1_penalty(parameters)
+
+    def _l1_penalty(self, parameters: Array) -> float:
+        return self.l1 * float(np.abs(parameters[:, :-1]).sum()) if self.l1 else 0.0
+
+    def pre_activation(self, parameters: Array, x: DataArray) -> DataArray:
+        """z (m, k) of one block, in a buffer that the next pass uses again."""
+        w: np.ndarray[Any, Any] = parameters.astype(self.rows.dtype, copy=False)
+        return np.matmul(w, x, out=self._z[:, : x.shape[1]])
+
+    @np.errstate(over="ignore", invalid="ignore", under="ignore")
+    def _sums(self, parameters: Array, *, slope: bool) -> tuple[Array, Array]:
+        """Sums over rows, block by block in order, in float64 whatever the rows are held in."""
+        totals, slopes = np.zeros(1), np.zeros(self.shape)
+        # Where training starts, z is b in every row: no product is needed to know it.
+        flat = not parameters[:, :-1].any()
+        w: np.ndarray[Any, Any] = parameters.astype(self.rows.dtype, copy=False)
+        for x, y, weight in self.rows.blocks():
+            z = self._z[:, : x.shape[1]]
+            if flat:
+                z[...] = w[:, -1:]
+            else:
+                np.matmul(w, x, out=z)
+            totals = totals + self._kernel(z, y, self._scratch[:, :, : x.shape[1]], weight, slope)
+            if slope:
+                if weight is not None:
+                    z *= weight
+                slopes += np.matmul(z, x.T)
+        return totals, slopes

@@ -61,6 +61,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         JsonObject: Json,
         list[JsonObject]: Json,
+        list[str]: Json,
         int: BigInteger,
     }
 
@@ -108,6 +109,8 @@ class JobRow(Base):
     stop_reason: Mapped[str | None] = mapped_column(String(20))
     error: Mapped[JsonObject | None]
     scores: Mapped[JsonObject | None]
+    warnings: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    environment: Mapped[JsonObject | None]
     model_id: Mapped[str | None] = mapped_column(String(40))
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -155,6 +158,7 @@ class ModelRow(Base):
     activation: Mapped[str] = mapped_column(String(40))
     cost: Mapped[str] = mapped_column(String(40))
     outputs: Mapped[list[JsonObject]]
+    classes: Mapped[JsonObject | None]
     preprocessing: Mapped[JsonObject]
     w: Mapped[bytes] = mapped_column(LargeBinary)
     b: Mapped[bytes] = mapped_column(LargeBinary)

@@ -131,6 +131,49 @@ def test_prediction_takes_rows_and_matrices(backsolve: Backsolve, model: Model) 
     assert len(by_matrix) == len(X)
 
 
+def test_labels_come_with_probabilities_and_scores(api: Api, backsolve: Backsolve) -> None:
+    size = np.where(np.arange(60) % 7 == 2, np.nan, X[:, 0])
+    kind = np.where(Y + np.sin(np.arange(60)) > 3, "large", "small")
+    dataset = backsolve.upload_table(columns={"size": size, "kind": kind})
+    job = backsolve.train(
+        dataset.id, "kind", preprocessing={"missing": "mean"}, regularization={"l2": 0.01}
+    )
+    api.run(job.id, 1)
+    model = job.wait(30).model()
+
+    told = backsolve.predict(model.id, rows=[{"size": 2.0}, {"size": None}])
+
+    assert model.classes is not None
+    assert (model.classes.target, model.classes.levels) == ("kind", ("large", "small"))
+    assert list(model.outputs) == ["kind=small"]
+    assert model.inputs["size"].fill == pytest.approx(model.inputs["size"].mean)
+    assert told.rows[0].label == "large"
+    for row in told:
+        assert row.probabilities is not None
+        assert sum(row.probabilities.values()) == pytest.approx(1.0)
+    scores = model.scores["training"]
+    assert scores["rows"] == 48
+    assert scores["confusion"] is not None
+    assert sum(map(sum, scores["confusion"])) == 48
+
+
+def test_a_scaled_target_has_its_scale_beside_the_parameters(
+    api: Api, backsolve: Backsolve
+) -> None:
+    dataset = backsolve.upload_table(x=X, y=Y)
+    job = backsolve.train(dataset.id, "y", preprocessing={"target_scaling": "standard"})
+    api.run(job.id, 1)
+    model = job.wait(30).model()
+
+    raw = backsolve.parameters(model.id)
+    scaled = backsolve.parameters(model.id, space="scaled")
+
+    assert raw.w == pytest.approx(np.array([[2.0, -1.0]]))
+    assert (raw.offset.tolist(), raw.scale.tolist()) == ([0.0], [1.0])
+    assert scaled.scale == pytest.approx([Y.std()])
+    assert model.outputs["y"].offset == scaled.offset[0]
+
+
 def test_inversion_gives_an_input_that_predict_confirms(backsolve: Backsolve, model: Model) -> None:
     found = backsolve.invert(
         model.id, {"y": 7.0}, start={"x1": 1, "x2": 1}, features={"x2": {"frozen": True}}

@@ -180,7 +180,6 @@ def test_categories_and_several_targets_train_together(api: Api) -> None:
 BAD_SPECS: list[tuple[str, Json, str, str]] = [
     ("unknown target", {"targets": ["nope"]}, "/targets/0", "has no column"),
     ("target twice", {"targets": ["y", "y"]}, "/targets/1", "named twice"),
-    ("text target", {"targets": ["kind"]}, "/targets/0", "holds text"),
     ("unknown input", {"inputs": ["a", "nope"]}, "/inputs/1", "has no column"),
     ("target among inputs", {"inputs": ["a", "y"]}, "/inputs/1", "also a target"),
     ("missing cells", {"inputs": ["a", "gappy"]}, "/inputs/1", "1 missing cells"),
@@ -189,7 +188,7 @@ BAD_SPECS: list[tuple[str, Json, str, str]] = [
         "out of reach",
         {"inputs": ["a"], "activation": "sigmoid"},
         "/targets/0",
-        "Scale the target into [0, 1]",
+        "target_scaling to 'min_max'",
     ),
     (
         "out of reach of tanh",
@@ -205,9 +204,14 @@ BAD_SPECS: list[tuple[str, Json, str, str]] = [
     ),
     (
         "cost without its activation",
-        {"inputs": ["a"], "targets": ["share"], "cost": "cross_entropy"},
+        {
+            "inputs": ["a"],
+            "targets": ["share"],
+            "activation": "tanh",
+            "cost": "cross_entropy",
+        },
         "/cost",
-        "goes with activation sigmoid",
+        "goes with activation sigmoid or softmax",
     ),
     (
         "solver that does not fit",
@@ -218,7 +222,85 @@ BAD_SPECS: list[tuple[str, Json, str, str]] = [
             "solver": {"name": "closed_form"},
         },
         "/solver/name",
-        "gradient_descent",
+        "use solver lbfgs",
+    ),
+    (
+        "setting that the solver does not read",
+        {"inputs": ["a"], "solver": {"name": "closed_form", "learning_rate": 0.1}},
+        "/solver/name",
+        "has no learning_rate",
+    ),
+    (
+        "weights that must be 0 or more, by a solver that cannot",
+        {"inputs": ["a"], "regularization": {"l1": 0.1}, "solver": {"name": "lbfgs"}},
+        "/solver/name",
+        "use solver proximal_newton",
+    ),
+    (
+        "labels beside numbers",
+        {"inputs": ["a"], "targets": ["y", "kind"]},
+        "/targets/1",
+        "labels are learned alone",
+    ),
+    (
+        "scaled labels",
+        {
+            "inputs": ["a"],
+            "targets": ["kind"],
+            "preprocessing": {"target_scaling": "standard"},
+        },
+        "/preprocessing/target_scaling",
+        "have no scale",
+    ),
+    (
+        "class weights without classes",
+        {"inputs": ["a"], "class_weight": "balanced"},
+        "/class_weight",
+        "Only labels",
+    ),
+    ("unknown weight", {"inputs": ["a"], "sample_weight": "w"}, "/sample_weight", "no column 'w'"),
+    ("text weight", {"inputs": ["a"], "sample_weight": "kind"}, "/sample_weight", "holds text"),
+    (
+        "negative weight",
+        {"inputs": ["a"], "sample_weight": "negative"},
+        "/sample_weight",
+        "least 0",
+    ),
+    (
+        "weight among inputs",
+        {"inputs": ["a", "share"], "sample_weight": "share"},
+        "/inputs/1",
+        "also the sample weight",
+    ),
+    (
+        "groups without a column",
+        {"inputs": ["a"], "validation": {"method": "group"}},
+        "/validation/column",
+        "needs the column that holds its groups",
+    ),
+    (
+        "strata of numbers",
+        {"inputs": ["a"], "validation": {"method": "stratified"}},
+        "/validation/column",
+        "naming a column of labels",
+    ),
+    (
+        "random with a column",
+        {"inputs": ["a"], "validation": {"column": "c"}},
+        "/validation/column",
+        "reads no column",
+    ),
+    (
+        "time told by text",
+        {"inputs": ["a"], "validation": {"method": "chronological", "column": "kind"}},
+        "/validation/column",
+        "told by a number",
+    ),
+    (
+        "gaps in the groups",
+        {"inputs": ["a"], "validation": {"method": "group", "column": "gappy"}},
+        "/validation/column",
+        "missing cells",
     ),
     (
         "nothing to train on",
@@ -232,10 +314,10 @@ BAD_SPECS: list[tuple[str, Json, str, str]] = [
     ("true for a number", {"seed": True}, "/seed", "valid integer"),
     ("no epochs", {"solver": {"epochs": 0}}, "/solver/epochs", "greater than or equal to 1"),
     (
-        "missing policy to come",
-        {"preprocessing": {"missing": "mean"}},
+        "unknown policy",
+        {"preprocessing": {"missing": "drop"}},
         "/preprocessing/missing",
-        "'error'",
+        "must be one of",
     ),
 ]
 

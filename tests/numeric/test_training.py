@@ -8,8 +8,9 @@ from sklearn.datasets import load_diabetes
 from app.numeric.activations import Array
 from app.numeric.errors import NumericError, OutOfRange, ShapeError
 from app.numeric.layer import mean_cost
+from app.numeric.rows import rows_of
 from app.numeric.training import StopReason, TrainingData, TrainingPlan, train
-from tests.numeric.builders import PLAN, data_of, trained
+from tests.numeric.builders import PLAN, data_of, settings_of, trained
 
 CLOSED = PLAN._replace(solver="closed_form")
 
@@ -22,7 +23,7 @@ def noisy(rows: int, inputs: int, *, seed: int = 0) -> tuple[Array, Array]:
 
 def over_fitting() -> TrainingData:
     x, y = noisy(60, 25)
-    return TrainingData(x[:30], y[:30], x[30:], y[30:])
+    return TrainingData(rows_of(x[:30], y[:30]), rows_of(x[30:], y[30:]))
 
 
 def test_closed_form_shows_its_start_and_its_end() -> None:
@@ -37,7 +38,7 @@ def test_closed_form_shows_its_start_and_its_end() -> None:
 
 
 def test_only_the_last_progress_has_a_stop_reason_and_epochs_count_from_zero() -> None:
-    history = trained(data_of(*noisy(40, 3)), PLAN._replace(epochs=7))
+    history = trained(data_of(*noisy(40, 3)), settings_of(PLAN, epochs=7))
 
     assert [progress.epoch for progress in history] == list(range(8))
     assert [progress.stop_reason for progress in history] == [None] * 7 + [StopReason.EPOCH_LIMIT]
@@ -46,14 +47,14 @@ def test_only_the_last_progress_has_a_stop_reason_and_epochs_count_from_zero() -
 def test_the_cost_is_the_mean_over_rows_plus_the_penalty_without_b() -> None:
     x, y = noisy(40, 3)
 
-    last = trained(data_of(x, y + 10.0), PLAN._replace(epochs=5, l2=0.5))[-1]
+    last = trained(data_of(x, y + 10.0), settings_of(PLAN._replace(l2=0.5), epochs=5))[-1]
 
     mean = mean_cost(last.layer, "half_squared_error", x, y + 10.0)
     assert last.cost == pytest.approx(mean + 0.25 * np.square(last.layer.w).sum(), rel=1e-14)
 
 
 def test_step_norm_is_the_length_of_the_change_of_w_and_b() -> None:
-    history = trained(data_of(*noisy(40, 3)), PLAN._replace(epochs=4))
+    history = trained(data_of(*noisy(40, 3)), settings_of(PLAN, epochs=4))
 
     for before, after in itertools.pairwise(history):
         change = np.append(after.layer.w - before.layer.w, after.layer.b - before.layer.b)
@@ -64,14 +65,14 @@ def test_converged_means_that_the_cost_is_at_its_minimum() -> None:
     x, y = load_diabetes(return_X_y=True)
     data = data_of(x / x.std(axis=0), y[:, None])
 
-    last = trained(data, PLAN._replace(epochs=100_000, tolerance=1e-9))[-1]
+    last = trained(data, settings_of(PLAN, epochs=100_000, tolerance=1e-9))[-1]
 
     assert last.stop_reason is StopReason.CONVERGED
     assert last.cost == pytest.approx(trained(data, CLOSED)[-1].cost, rel=1e-5)
 
 
 def test_rising_costs_are_not_taken_for_convergence() -> None:
-    plan = PLAN._replace(learning_rate=5.0, epochs=4000, tolerance=1e-3)
+    plan = settings_of(PLAN, learning_rate=5.0, epochs=4000, tolerance=1e-3)
 
     last = trained(data_of(*noisy(40, 3)), plan)[-1]
 
@@ -79,7 +80,7 @@ def test_rising_costs_are_not_taken_for_convergence() -> None:
 
 
 def test_a_cost_that_only_rises_is_divergence_and_not_early_stopping() -> None:
-    plan = PLAN._replace(learning_rate=1e3, patience=3)
+    plan = settings_of(PLAN._replace(patience=3), learning_rate=1e3)
 
     last = trained(over_fitting(), plan)[-1]
 
@@ -90,28 +91,31 @@ def test_a_cost_that_only_rises_is_divergence_and_not_early_stopping() -> None:
 def test_early_stopping_keeps_the_layer_of_the_best_validation_cost() -> None:
     data = over_fitting()
 
-    history = trained(data, PLAN._replace(patience=10, epochs=5000))
+    history = trained(data, settings_of(PLAN._replace(patience=10), epochs=5000))
 
     last = history[-1]
     best = min(history, key=lambda progress: progress.validation_cost)
     assert last.stop_reason is StopReason.EARLY_STOPPING
     assert last.epoch == best.epoch + 10
-    assert last.layer is best.layer
+    np.testing.assert_array_equal(last.layer.w, best.layer.w)
+    np.testing.assert_array_equal(last.layer.b, best.layer.b)
     assert last.validation_cost > best.validation_cost
 
 
 def test_an_improvement_below_min_delta_does_not_count() -> None:
     data = over_fitting()
 
-    patient = trained(data, PLAN._replace(patience=5, epochs=5000))
-    strict = trained(data, PLAN._replace(patience=5, epochs=5000, min_delta=10.0))
+    patient = trained(data, settings_of(PLAN._replace(patience=5), epochs=5000))
+    strict = trained(data, settings_of(PLAN._replace(patience=5, min_delta=10.0), epochs=5000))
 
     assert strict[-1].epoch == 5
     assert patient[-1].epoch > 5
 
 
 def test_without_validation_rows_there_is_no_early_stopping() -> None:
-    history = trained(data_of(*noisy(40, 3)), PLAN._replace(patience=1, epochs=20, tolerance=0.0))
+    history = trained(
+        data_of(*noisy(40, 3)), settings_of(PLAN._replace(patience=1), epochs=20, tolerance=0.0)
+    )
 
     assert history[-1].stop_reason is StopReason.EPOCH_LIMIT
     assert all(math.isnan(progress.validation_cost) for progress in history)
@@ -138,9 +142,9 @@ def test_a_caller_may_stop_pulling() -> None:
 @pytest.mark.parametrize(
     ("plan", "sentence"),
     [
-        (CLOSED._replace(activation="tanh"), "use solver gradient_descent"),
+        (CLOSED._replace(activation="tanh"), "use solver lbfgs"),
         (PLAN._replace(activation="tanh", cost="cross_entropy"), "needs activation sigmoid"),
-        (PLAN._replace(solver="adam"), "no solver adam"),
+        (PLAN._replace(solver="sgd"), "no solver sgd"),
     ],
 )
 def test_a_plan_that_does_not_fit_together_is_refused_before_the_first_epoch(
@@ -168,3 +172,56 @@ def test_rows_that_do_not_match_or_are_missing_are_refused() -> None:
         train(data_of(np.ones((0, 2)), np.ones((0, 1))), PLAN)
     with pytest.raises(NumericError, match="finite"):
         train(data_of(np.array([[np.nan]]), np.ones((1, 1))), PLAN)
+
+
+def separable() -> tuple[Array, Array]:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    return x, (x[:, :1] > 0).astype(float)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "momentum"])
+def test_separable_labels_without_a_penalty_are_noticed_and_end(solver: str) -> None:
+    plan = PLAN._replace(activation="sigmoid", cost="cross_entropy", solver=solver)
+
+    last = trained(data_of(*separable()), settings_of(plan, learning_rate=None, epochs=3000))[-1]
+
+    assert last.separable
+    assert np.isfinite(last.layer.w).all()
+    if solver != "momentum":
+        assert last.stop_reason is StopReason.SEPARABLE
+
+
+def test_a_penalty_makes_separable_labels_harmless() -> None:
+    plan = PLAN._replace(activation="sigmoid", cost="cross_entropy", solver="newton", l2=1e-3)
+
+    last = trained(data_of(*separable()), plan)[-1]
+
+    assert not last.separable
+    assert last.stop_reason is StopReason.CONVERGED
+
+
+def test_one_label_on_the_wrong_side_is_not_called_separable() -> None:
+    x, y = separable()
+    farthest = int(x[:, 0].argmax())
+    y[farthest] = 0.0
+    plan = PLAN._replace(activation="sigmoid", cost="cross_entropy", solver="newton")
+
+    last = trained(data_of(x, y), plan)[-1]
+
+    assert not last.separable
+
+
+def test_shares_are_never_called_separable() -> None:
+    x, y = separable()
+    plan = PLAN._replace(activation="sigmoid", cost="cross_entropy", solver="newton")
+
+    last = trained(data_of(x, np.clip(y, 1e-9, 1 - 1e-9)), plan)[-1]
+
+    assert not last.separable
+
+
+def test_classes_of_softmax_must_sum_to_one() -> None:
+    plan = PLAN._replace(activation="softmax", cost="cross_entropy")
+
+    with pytest.raises(NumericError, match="sum to 1"):
+        train(data_of(np.ones((2, 1)), np.array([[1.0, 0.0], [0.5, 0.4]])), plan)

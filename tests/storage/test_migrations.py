@@ -72,6 +72,30 @@ def test_remaking_a_table_keeps_the_rows_that_hang_on_it(url: str) -> None:
     database.dispose()
 
 
+def test_a_job_of_before_is_told_apart_by_what_it_did_and_survives_the_way_back(
+    empty_url: str,
+) -> None:
+    database = Database(empty_url, busy_seconds=10)
+    migrations.upgrade(database, "0001")
+    with database.writing() as session:
+        jobs = sa.Table("jobs", sa.MetaData(), autoload_with=session.connection())
+        spec = {"targets": ["y"]}
+        values = job_values(clock(session)) | {"resolved_spec": spec}
+        session.execute(sa.insert(jobs).values(values))
+
+    migrations.upgrade(database)
+    with database.reading() as session:
+        job = session.scalars(sa.select(JobRow)).one()
+    migrations.downgrade(database, "0001")
+    with database.reading() as session:
+        left = session.execute(sa.select(jobs.c.resolved_spec)).scalar_one()
+
+    assert job.resolved_spec == spec | {"task": "regression", "in_memory": True}
+    assert (job.warnings, job.environment) == ([], None)
+    assert left == spec
+    database.dispose()
+
+
 def job_values(now: datetime) -> dict[str, object]:
     values: dict[str, object] = dict.fromkeys(("id", "owner", "name", "state"), "job_1")
     return values | {

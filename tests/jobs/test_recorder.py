@@ -1,0 +1,52 @@
+"""What a run writes of an epoch that is not over: nothing, but it listens."""
+
+import math
+
+import numpy as np
+import pytest
+
+from app.jobs import lifecycle
+from app.jobs.recorder import Recorder
+from app.jobs.states import JobState
+from app.jobs.worker import Worker
+from app.numeric.method import Settings
+from app.numeric.rows import rows_of
+from app.numeric.training import Progress, TrainingData, TrainingPlan, train
+from tests.builders import Api, plane
+
+
+def progress_of(*, epoch: int, batch: int) -> Progress:
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    plan = TrainingPlan("identity", "half_squared_error", "gradient_descent", Settings())
+    first = next(train(TrainingData(rows_of(x, x[:, :1])), plan))
+    return first._replace(epoch=epoch, batch=batch)
+
+
+@pytest.fixture
+def recorder(api: Api, worker: Worker) -> Recorder:
+    """That of a running job."""
+    job = api.queue(api.upload(plane()), ["y"])
+    with worker.database.writing() as session:
+        claim = lifecycle.claim(
+            session, job["id"], 1, worker="host:1", lease_seconds=60.0, attempts_max=3
+        )
+    assert claim is not None
+    return Recorder(worker, claim)
+
+
+def test_an_epoch_that_is_not_over_leaves_no_record(recorder: Recorder) -> None:
+    for epoch, batch in ((0, 0), (0, 40), (0, 80), (1, 0), (1, 40)):
+        recorder.add(progress_of(epoch=epoch, batch=batch), epochs=5)
+
+    assert [record[0] for record in recorder.records] == [0, 1]
+    assert recorder.progress is not None
+    assert recorder.progress["epoch"] == 1
+
+
+def test_a_job_is_cancelled_in_the_middle_of_an_epoch(api: Api, recorder: Recorder) -> None:
+    api.post(f"/v1/jobs/{recorder.claim.job_id}/cancel", None, 202)
+    recorder.written_at = -math.inf
+
+    wanted = recorder.add(progress_of(epoch=0, batch=40), epochs=5)
+
+    assert wanted is JobState.CANCELLED

@@ -1,9 +1,9 @@
 """Costs and their slopes in place, feature-major: what a step spends its time on beside products.
 
-Shapes: z and y (m, k), scratch (2, m, k), all of one dtype; weight (k,) or None for 1 each. A kernel
-returns the weighted sums of C over the k rows, in float64, one for each output, (m,), or one in
-all, (1,), where softmax ties the outputs together; with `slope` it leaves dC/dz, not weighted, in
-z. Without, z holds anything.
+Shapes: z and y (m, k), scratch (2, m, k), all of one dtype; weight (k,) or None for 1 each.
+A kernel returns the weighted sums of C over the k rows, in float64, one for each output, (m,), or
+one in all, (1,), where softmax ties the outputs together; with `slope` it leaves dC/dz, not
+weighted, in z. Without, z holds anything.
 `composed` does the same from the tables, by plain formulas: it serves the pairs without a row in
 KERNELS and is what the tests hold those rows against.
 """

@@ -40,7 +40,8 @@ FLATTER = 0.9
 # Rounding may hide a sufficient decrease where f changes by less than this share of itself; the
 # slope along the way tells then (Hager and Zhang 2005, eq. 4.1).
 NEAR_SHARE = 1e-6
-TRIALS_MAX = 30
+# Where exp made f huge, the first trial may lie 30 orders of magnitude too far out.
+TRIALS_MAX = 60
 
 
 class Trial(NamedTuple):

@@ -26,9 +26,9 @@ from app.numeric.errors import NumericError
 from app.numeric.method import Run, Settings, State
 from app.numeric.objective import Objective
 from app.numeric.output_blocks import (
+    Curve,
     OutputBlocks,
     Progress,
-    Root,
     beginning,
     numbers_of,
     rounding_of,
@@ -70,8 +70,8 @@ def _huber_safe_root(z: DataArray, y: DataArray) -> DataArray:
 
 # Where the second derivative is 0 over half of the line, Newton steps may lead nowhere: these
 # curvatures serve where one fails.
-SAFE_ROOTS: Mapping[tuple[str, str], Root] = MappingProxyType(
-    {("identity", "huber"): _huber_safe_root}
+SAFE_CURVES: Mapping[tuple[str, str], Curve] = MappingProxyType(
+    {("identity", "huber"): Curve(_huber_safe_root, rooted=True)}
 )
 
 
@@ -121,14 +121,15 @@ class Newton:
         self.tolerance = max(tolerance, self.rounding)
         self._resolution = float(np.finfo(objective.rows.dtype).eps)
         self._blocks = OutputBlocks(objective)
-        self._root = root_of(*pair)
-        self._safe_root = SAFE_ROOTS.get(pair)
-        self._share = 2.0 * ARMIJO if self._safe_root is None else TRUSTED
+        self._curve = curve_of(*pair)
+        self._safe_curve = SAFE_CURVES.get(pair)
+        self._share = 2.0 * ARMIJO if self._safe_curve is None else TRUSTED
 
     def state_at(self, parameters: Array) -> State:
         """The state before the first step, from any P (m, n + 1)."""
         outputs = range(len(parameters))
-        here = self._blocks.evaluate(parameters, np.ones(len(outputs)), self._root, outputs)
+        wanted = ((self._curve, outputs),)
+        here = self._blocks.evaluate(parameters, np.ones(len(outputs)), wanted)
         progress = beginning(here.values)
         self._blocks.remember(parameters, progress.kept, here)
         return State(0, 0, parameters, float(here.values.sum()), False, progress)
@@ -136,12 +137,13 @@ class Newton:
     def values(self, parameters: Array) -> Array:
         """The part of each output in f, (m,)."""
         everything = np.ones(len(parameters))
-        return self._blocks.evaluate(parameters, everything, self._root, slope=False).values
+        return self._blocks.evaluate(parameters, everything, slope=False).values
 
     def factors(self, parameters: Array) -> list[Factor | None]:
         """The factor of the second derivatives (q, q) of the part of each output in f."""
         outputs = range(len(parameters))
-        here = self._blocks.evaluate(parameters, np.ones(len(outputs)), self._root, outputs)
+        wanted = ((self._curve, outputs),)
+        here = self._blocks.evaluate(parameters, np.ones(len(outputs)), wanted)
         return [self._factorised(here.matrices[output]) for output in outputs]
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -149,16 +151,11 @@ class Newton:
         """One Newton step of each output that goes on."""
         progress = Progress(*state.memory)
         active = progress.active(self.tolerance)
-        steps = self._steps(state.parameters, progress.kept, self._root, active)
+        steps = self._steps(state.parameters, progress.kept, self._curve, active)
         goes_on = active & (steps.gain > progress.threshold(self.tolerance))
         trial = state.parameters + steps.direction
-        there = self._blocks.evaluate(
-            trial,
-            progress.kept,
-            self._root,
-            numbers_of(goes_on & (steps.gain < np.inf)),
-            slope=bool(goes_on.any()),
-        )
+        wanted = ((self._curve, numbers_of(goes_on & (steps.gain < np.inf))),)
+        there = self._blocks.evaluate(trial, progress.kept, wanted, slope=bool(goes_on.any()))
         promised = np.where(goes_on, self._share * steps.gain, 0.0)
         lower = there.values <= progress.values - promised
         moved = active & lower
@@ -179,7 +176,7 @@ class Newton:
         return State(state.epoch + 1, 0, parameters, cost, converged, thinned)
 
     def _steps(
-        self, parameters: Array, kept: Array, root: Root, outputs: NDArray[np.bool_]
+        self, parameters: Array, kept: Array, curve: Curve, outputs: NDArray[np.bool_]
     ) -> _Steps:
         """The steps of some outputs; the others stand still.
 
@@ -187,14 +184,14 @@ class Newton:
         safe curvature, no step is given, and a gain that it cannot reach.
         """
         wanted = numbers_of(outputs)
-        if root is self._root:
-            here = self._blocks.at(parameters, kept, root, wanted)
+        if curve is self._curve:
+            here = self._blocks.at(parameters, kept, ((curve, wanted),))
         else:
-            here = self._blocks.evaluate(parameters, kept, root, wanted)
+            here = self._blocks.evaluate(parameters, kept, ((curve, wanted),))
         direction, gain = np.zeros_like(parameters), np.zeros(len(parameters))
         for output in wanted:
             matrix, slope = here.matrices[output], here.slope[output]
-            if self._safe_root is not None and slope[matrix.diagonal() == 0.0].any():
+            if self._safe_curve is not None and slope[matrix.diagonal() == 0.0].any():
                 gain[output] = np.inf
                 continue
             factor = self._factorised(matrix)
@@ -219,13 +216,13 @@ class Newton:
         Where there is a safe curvature, its step comes first: it need not be short.
         """
         length = 0.5
-        if self._safe_root is not None:
-            steps, length = self._steps(start, progress.kept, self._safe_root, failed), 1.0
+        if self._safe_curve is not None:
+            steps, length = self._steps(start, progress.kept, self._safe_curve, failed), 1.0
         before = progress.values.copy()
         hidden = progress.threshold(self.rounding)
         for _ in range(HALVINGS_MAX):
             trial = np.where(failed[:, np.newaxis], start + length * steps.direction, parameters)
-            values = self._blocks.evaluate(trial, progress.kept, self._root, slope=False).values
+            values = self._blocks.evaluate(trial, progress.kept, slope=False).values
             lower = failed & (values <= before - 2.0 * ARMIJO * length * steps.gain)
             parameters[lower] = trial[lower]
             progress.values[lower] = values[lower]
@@ -339,8 +336,8 @@ class SampledNewton:
         return (state.parameters, factors) if complete else None
 
 
-def root_of(activation: str, cost: str) -> Root:
-    """sqrt(d2C/dz2) of a cost that is convex with an activation of each output alone."""
+def curve_of(activation: str, cost: str) -> Curve:
+    """d2C/dz2 of a cost that is convex with an activation of each output alone."""
     second_derivative = COSTS[cost].second_derivative[activation]
     if second_derivative is None:
         raise NumericError(f"the outputs of {activation} depend on each other")
@@ -349,4 +346,4 @@ def root_of(activation: str, cost: str) -> Root:
         curvature = second_derivative(z, y)
         return np.sqrt(curvature, out=curvature)
 
-    return root
+    return Curve(root, rooted=True)

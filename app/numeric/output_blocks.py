@@ -3,10 +3,9 @@
 With an elementwise sigma the objective is a sum over outputs, each a function of its own row of P,
 so that a second-order step solves m systems of q = n + 1 unknowns. The matrix of output j is
 
-    sum over rows of weight root_j^2 x x^T / N + l2 (not for b)
+    sum over rows of weight c_j x x^T / N + l2 (not for b)
 
-where `root` is the square root of the curvature that a solver chooses: sqrt(d2C/dz2) for Newton,
-sigma'(z) for Gauss-Newton.
+where the solver chooses the curvature c: d2C/dz2 for Newton, sigma'(z)^2 for Gauss-Newton.
 
 An output that has arrived leaves the products. The bits of a product depend on how many outputs it
 has, so who takes part is remembered (`kept`) and changes only when half of them have arrived:
@@ -24,10 +23,22 @@ from app.numeric.kernels import kernel_of
 from app.numeric.objective import Objective
 from app.numeric.rows import DataArray
 
-Root = Callable[[DataArray, DataArray], DataArray]
-
 # The sum of many terms is seldom more precise than that.
 ROUNDINGS = 2.0
+
+
+class Curve(NamedTuple):
+    """A curvature c of each output and row, (a, k), from z and y; an array of its own.
+
+    `rooted`: it is given as its square root, which halves the work; only where it is not negative.
+    """
+
+    of: Callable[[DataArray, DataArray], DataArray]
+    rooted: bool
+
+
+# Which outputs want a matrix, by the curvature that it is to have.
+Wanted = Sequence[tuple[Curve, Sequence[int]]]
 
 
 class Evaluation(NamedTuple):
@@ -104,50 +115,43 @@ class OutputBlocks:
         """Keeps what a step evaluated at the P that it ends at, for the step that starts there."""
         self._last = parameters, kept, evaluation
 
-    def at(self, parameters: Array, kept: Array, root: Root, wanted: Sequence[int]) -> Evaluation:
+    def at(self, parameters: Array, kept: Array, wanted: Wanted) -> Evaluation:
         """The slope and the wanted matrices at a P, remembered or evaluated anew: the same bits.
 
         Remembered are the very arrays, which nobody changes: equal ones may be another run's.
         """
         last = self._last
         if last is None or last[0] is not parameters or last[1] is not kept:
-            return self.evaluate(parameters, kept, root, wanted)
+            return self.evaluate(parameters, kept, wanted)
         found = last[2]
-        missing = [output for output in wanted if output not in found.matrices]
-        if missing:
-            more = self.evaluate(parameters, kept, root, missing)
+        missing = [(curve, [j for j in some if j not in found.matrices]) for curve, some in wanted]
+        if any(some for _, some in missing):
+            more = self.evaluate(parameters, kept, missing)
             found = found._replace(matrices={**found.matrices, **more.matrices})
         return found
 
     @np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore")
     def evaluate(
-        self,
-        parameters: Array,
-        kept: Array,
-        root: Root,
-        wanted: Sequence[int] = (),
-        *,
-        slope: bool = True,
+        self, parameters: Array, kept: Array, wanted: Wanted = (), *, slope: bool = True
     ) -> Evaluation:
         """One pass: values and slopes of the outputs that are kept, matrices of those wanted.
 
         Sums are in float64 whatever the rows are held in.
         """
-        rows = self._objective.rows
-        outputs = None if kept.all() else np.flatnonzero(kept)
-        p = parameters if outputs is None else parameters[outputs]
-        places = np.searchsorted(np.flatnonzero(kept), wanted)
+        rows, l2 = self._objective.rows, self._objective.l2
+        numbers = np.flatnonzero(kept)
+        everything = len(numbers) == len(kept)
+        p = parameters if everything else parameters[numbers]
         values, slopes = np.zeros(len(p)), np.zeros(p.shape)
-        matrices = np.zeros((len(wanted), p.shape[1], p.shape[1]))
+        sums = {j: np.zeros((p.shape[1], p.shape[1])) for _, some in wanted for j in some}
         w = p.astype(rows.dtype, copy=False)
         for x, y, weight in rows.blocks():
             z = np.matmul(w, x, out=self._z[: len(p), : x.shape[1]])
-            targets = y if outputs is None else y[outputs]
-            if wanted:
-                roots = root(z, targets)
-                if weight is not None:
-                    roots *= np.sqrt(weight)
-                self._add_products(matrices, x, roots if len(wanted) == len(p) else roots[places])
+            targets = y if everything else y[numbers]
+            for curve, some in wanted:
+                if some:
+                    curved = _weighted(curve, z, targets, weight)[np.searchsorted(numbers, some)]
+                    self._add_products([sums[output] for output in some], x, curved, curve.rooted)
             scratch = self._scratch[:, : len(p), : x.shape[1]]
             values += self._kernel(z, targets, scratch, weight, slope)
             if slope:
@@ -156,27 +160,34 @@ class OutputBlocks:
                 slopes += np.matmul(z, x.T)
         values /= rows.total
         slopes /= rows.total
-        matrices /= rows.total
-        self._penalise(p, values, slopes, matrices)
-        by_output = dict(zip(wanted, matrices, strict=True))
-        if outputs is None:
-            return Evaluation(values, slopes, by_output)
-        everywhere = Evaluation(np.zeros(len(parameters)), np.zeros(parameters.shape), by_output)
-        everywhere.values[outputs] = values
-        everywhere.slope[outputs] = slopes
-        return everywhere
-
-    def _add_products(self, matrices: Array, x: DataArray, roots: DataArray) -> None:
-        """Adds root^2 x x^T, as a product of one array with itself: half the work of two."""
-        scaled = self._scaled[:, : x.shape[1]]
-        for matrix, root in zip(matrices, roots, strict=True):
-            np.multiply(x, root, out=scaled)
-            np.add(matrix, np.matmul(scaled, scaled.T), out=matrix)
-
-    def _penalise(self, p: Array, values: Array, slopes: Array, matrices: Array) -> None:
-        l2 = self._objective.l2
         if l2:
-            w = p[:, :-1]
-            values += 0.5 * l2 * np.einsum("ij,ij->i", w, w)
-            slopes[:, :-1] += l2 * w
-            np.einsum("jii->ji", matrices)[:, :-1] += l2
+            values += 0.5 * l2 * np.einsum("ij,ij->i", p[:, :-1], p[:, :-1])
+            slopes[:, :-1] += l2 * p[:, :-1]
+        matrices = {j: _penalised(matrix / rows.total, l2) for j, matrix in sums.items()}
+        if everything:
+            return Evaluation(values, slopes, matrices)
+        whole = Evaluation(np.zeros(len(parameters)), np.zeros(parameters.shape), matrices)
+        whole.values[numbers] = values
+        whole.slope[numbers] = slopes
+        return whole
+
+    def _add_products(
+        self, sums: Sequence[Array], x: DataArray, curved: DataArray, rooted: bool
+    ) -> None:
+        """Adds c x x^T of one block: of roots as an array times itself, half the work of two."""
+        scaled = self._scaled[:, : x.shape[1]]
+        for total, row in zip(sums, curved, strict=True):
+            np.multiply(x, row, out=scaled)
+            np.add(total, np.matmul(scaled, scaled.T if rooted else x.T), out=total)
+
+
+def _weighted(curve: Curve, z: DataArray, y: DataArray, weight: DataArray | None) -> DataArray:
+    curved = curve.of(z, y)
+    if weight is not None:
+        curved *= np.sqrt(weight) if curve.rooted else weight
+    return curved
+
+
+def _penalised(matrix: Array, l2: float) -> Array:
+    matrix.ravel()[: -1 : len(matrix) + 1] += l2
+    return matrix

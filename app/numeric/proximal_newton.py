@@ -41,9 +41,10 @@ ROUNDING_SHARE = 0.25
 # A metric is made anew after so many steps, after twice as many, four times and so on: the work
 # stays a share of the work that it follows.
 FIRST_RENEWAL = 12
-# A metric is made so much steeper where it led no lower, and so much flatter after each step.
+# A metric is made so much steeper where it led no lower, up to a limit, and so much flatter after
+# each step.
 STEEPER, FLATTER = 4.0, 0.9
-STEEPEST = 1e30
+STEEPEST = 1e150
 # The weight that follows the weight 1 of a step that starts at P.
 SECOND_WEIGHT = 0.5 * (1.0 + math.sqrt(5.0))
 

@@ -12,7 +12,12 @@ from sklearn.datasets import load_digits, load_iris
 from app.numeric.activations import ACTIVATIONS, Activation, Array
 from app.numeric.costs import COSTS
 from app.numeric.errors import NumericError
-from app.numeric.levenberg_marquardt import LevenbergMarquardt, prepare, root_of
+from app.numeric.levenberg_marquardt import (
+    LevenbergMarquardt,
+    gauss_newton_curve,
+    prepare,
+    whole_curve,
+)
 from app.numeric.method import Run, Settings
 from app.numeric.objective import Objective
 from app.numeric.output_blocks import OutputBlocks
@@ -109,22 +114,22 @@ def best_of_starts(sigma: Activation, x: Array, y: Array, starts: int) -> float:
 
 @pytest.mark.parametrize("activation", SMOOTH)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_matrices_are_those_of_the_curvature_that_is_convex(
-    activation: str, weighted: bool
-) -> None:
-    """Complex steps give sigma' and sigma'^2 + sigma'' r; the latter where it is the larger."""
+@pytest.mark.parametrize("near", [False, True])
+def test_matrices_are_those_of_complex_steps(activation: str, weighted: bool, near: bool) -> None:
+    """sigma' is a step of sigma; the whole second derivative, one of the slope of the cost."""
     weight = np.random.default_rng(1).random(60) + 0.1 if weighted else None
     objective = problem(0, activation, l2=0.3, weight=weight)
     block = next(iter(objective.rows.blocks()))
     parameters = np.random.default_rng(2).normal(size=objective.shape)
+    curve = (whole_curve(activation) if near else None) or gauss_newton_curve(activation)
 
-    found = OutputBlocks(objective).evaluate(parameters, np.ones(3), root_of(activation), range(3))
+    found = OutputBlocks(objective).evaluate(parameters, np.ones(3), [(curve, range(3))])
 
     z = (parameters @ block.x + 1e-30j).T
-    slope: Any = COMPLEX[activation].forward(z).imag / 1e-30
-    whole: Any = HALF_SQUARES.delta(COMPLEX[activation], z, block.y.T).imag / 1e-30
-    curvature = np.maximum(whole, slope**2).T
-    curvature *= 1.0 if block.weight is None else block.weight
+    slope: Array = COMPLEX[activation].forward(z).imag / 1e-30
+    whole: Array = HALF_SQUARES.delta(COMPLEX[activation], z, block.y.T).imag / 1e-30
+    curvature = (whole if near else slope**2).T
+    curvature = curvature * (1.0 if block.weight is None else block.weight)
     penalty = np.diag(np.append(np.full(4, 0.3), 0.0))
     for output in range(3):
         wanted = (curvature[output] * block.x) @ block.x.T / 60 + penalty
@@ -188,11 +193,13 @@ def test_a_saturated_start_holds_gradient_descent() -> None:
     assert objective.value(parameters) > 0.5 * (start + least)
 
 
-@pytest.mark.parametrize(("load", "l2"), [(load_iris, 1.0 / 150.0), (load_digits, 1e-3)])
+@pytest.mark.parametrize(
+    ("load", "l2", "steps"), [(load_iris, 1.0 / 150.0, 9), (load_digits, 1e-3, 35)]
+)
 def test_labels_fitted_by_a_sigmoid_take_few_steps(
-    load: Callable[..., tuple[Array, NDArray[np.intp]]], l2: float
+    load: Callable[..., tuple[Array, NDArray[np.intp]]], l2: float, steps: int
 ) -> None:
-    """The Gauss-Newton matrix alone takes 30 steps on both: it sees half of the curvature."""
+    """The Gauss-Newton matrix alone takes 32 and 58: it sees half of the curvature of the tails."""
     x, codes = load(return_X_y=True)
 
     state = arrived(
@@ -200,7 +207,7 @@ def test_labels_fitted_by_a_sigmoid_take_few_steps(
     )
 
     assert state.converged
-    assert state.epoch <= 12
+    assert state.epoch <= steps
 
 
 @settings(deadline=None, derandomize=True, max_examples=25, database=None)

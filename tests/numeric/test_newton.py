@@ -13,7 +13,7 @@ from app.numeric.activations import Array
 from app.numeric.costs import COSTS
 from app.numeric.errors import NumericError
 from app.numeric.method import Run, Settings
-from app.numeric.newton import Newton, prepare, root_of
+from app.numeric.newton import Newton, curve_of, prepare
 from app.numeric.objective import Objective
 from app.numeric.output_blocks import OutputBlocks
 from app.numeric.rows import rows_of
@@ -94,7 +94,7 @@ def test_matrices_are_the_derivatives_of_the_slope(
     parameters = np.random.default_rng(2).normal(size=objective.shape)
 
     found = OutputBlocks(objective).evaluate(
-        parameters, np.ones(3), root_of(activation, cost), range(3)
+        parameters, np.ones(3), [(curve_of(activation, cost), range(3))]
     )
 
     wanted = complex_step_matrix(slope_of(objective), parameters)

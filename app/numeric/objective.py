@@ -71,21 +71,26 @@ class Objective:
 
     def value_and_slope(self, parameters: Array) -> tuple[float, Array]:
         """f, and the slope (m, n + 1) of all of it but l1."""
-        values, slope = self.values_and_slope(parameters)
-        return float(values.sum()) + self._l1_penalty(parameters), slope
+        totals, slope = self._sums(parameters, slope=True)
+        slope /= self.rows.total
+        value = float(np.add.reduce(totals)) / self.rows.total
+        if self.l2:
+            slope[:, :-1] += self.l2 * parameters[:, :-1]
+        return value + self.penalty(parameters), slope
 
     def values_and_slope(self, parameters: Array) -> tuple[Array, Array]:
         """The part of each output in f without l1, (m,), and the slope (m, n + 1).
 
         One part in all, (1,), where softmax ties the outputs together: their sum is f without l1.
         """
-        totals, slope = self._sums(parameters, slope=True)
-        values, slope = totals / self.rows.total, slope / self.rows.total
+        values, slope = self._sums(parameters, slope=True)
+        values /= self.rows.total
+        slope /= self.rows.total
         if self.l2:
             w = parameters[:, :-1]
             slope[:, :-1] += self.l2 * w
             penalties = 0.5 * self.l2 * np.einsum("ij,ij->i", w, w)
-            values = values + (penalties if len(values) == len(penalties) else penalties.sum())
+            values += penalties if len(values) == len(penalties) else penalties.sum()
         return values, slope
 
     def penalty(self, parameters: Array) -> float:
@@ -107,9 +112,9 @@ class Objective:
     @np.errstate(over="ignore", invalid="ignore", under="ignore")
     def _sums(self, parameters: Array, *, slope: bool) -> tuple[Array, Array]:
         """Sums over rows, block by block in order, in float64 whatever the rows are held in."""
-        totals, slopes = np.zeros(1), np.zeros(self.shape)
+        totals, slopes = None, None
         # Where training starts, z is b in every row: no product is needed to know it.
-        flat = not parameters[:, :-1].any()
+        flat = parameters.item(0) == 0.0 and not parameters[:, :-1].any()
         w: np.ndarray[Any, Any] = parameters.astype(self.rows.dtype, copy=False)
         for x, y, weight in self.rows.blocks():
             z = self._z[:, : x.shape[1]]
@@ -117,9 +122,16 @@ class Objective:
                 z[...] = w[:, -1:]
             else:
                 np.matmul(w, x, out=z)
-            totals = totals + self._kernel(z, y, self._scratch[:, :, : x.shape[1]], weight, slope)
+            found = self._kernel(z, y, self._scratch[:, :, : x.shape[1]], weight, slope)
+            totals = found if totals is None else np.add(totals, found, out=totals)
             if slope:
                 if weight is not None:
                     z *= weight
-                slopes += np.matmul(z, x.T)
-        return totals, slopes
+                product = np.matmul(z, x.T)
+                slopes = (
+                    product.astype(np.float64, copy=False) if slopes is None else slopes + product
+                )
+        return (
+            np.zeros(1) if totals is None else totals,
+            np.zeros(self.shape) if slopes is None else slopes,
+        )

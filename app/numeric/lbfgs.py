@@ -88,7 +88,8 @@ class Lbfgs:
         self._tolerance = max(tolerance, self._rounding)
         size = math.prod(objective.shape)
         self._pairs_max = min(PAIRS_MAX, max(2, HISTORY_BYTES // (16 * size)))
-        self._bounded = preconditioner.bounded(objective)
+        self._basis = preconditioner.basis_of(objective)
+        self._bounded = preconditioner.bounded(objective, self._basis)
         self._local: tuple[Array, Coordinates | None] = (np.empty(0), None)
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -168,7 +169,7 @@ class Lbfgs:
     def _local_at(self, reference: Array) -> Coordinates | None:
         """Local coordinates: those made last are kept, others are made anew, with the same bits."""
         if reference is not self._local[0] and not np.array_equal(reference, self._local[0]):
-            self._local = reference, preconditioner.local(self._objective, reference)
+            self._local = reference, preconditioner.local(self._basis, reference)
         return self._local[1]
 
 

@@ -5,7 +5,8 @@ functions encode them; only where they are written to differs.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from app.numeric.rows import Block, DataArray, Rows, block_rows_of, rows_from
 from app.storage.blobs import Blobs
 
 Mask = NDArray[np.bool_]
+Item = TypeVar("Item")
 
 
 class Encoding(NamedTuple):
@@ -69,12 +71,12 @@ def in_memory(encoding: Encoding, parts: tuple[PartOfRows, ...]) -> tuple[Rows, 
 
 
 def streamed(encoding: Encoding, part: PartOfRows) -> Rows:
-    """The rows of a part, read and encoded anew in every pass: memory holds a batch and a block."""
+    """The rows of a part, read and encoded anew in every pass: two batches and a block in memory."""
     block_rows = block_rows_of(encoding.inputs + 1, part.size, encoding.dtype.itemsize)
 
     def blocks() -> Iterator[Block]:
         buffer = empty_block(encoding, block_rows)
-        for first, cells in numbered_batches(encoding):
+        for first, cells in ahead(numbered_batches(encoding)):
             chosen = chosen_rows(part, first, cells)
             for start in range(0, len(chosen), block_rows):
                 piece = chosen[start : start + block_rows]
@@ -93,6 +95,17 @@ def streamed(encoding: Encoding, part: PartOfRows) -> Rows:
         in_memory=False,
         blocks=blocks,
     )
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each fetched by a thread while the one before is used: so disk and processor
+    work at the same time."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
+            del item
 
 
 def empty_block(encoding: Encoding, count: int) -> Block:

@@ -18,6 +18,8 @@ from app.numeric.training import Progress
 
 # Of rows that are not held in memory so many predictions are, for the scores that need all at once.
 PREDICTIONS_MAX = 4_000_000
+# A table of all labels against all is not read beyond, and grows with their square.
+CONFUSION_LABELS_MAX = 100
 
 
 def part_scores(spec: ResolvedSpec, data: PreparedData, last: Progress) -> dict[str, Any]:
@@ -69,14 +71,17 @@ def scores_of(
             and spec.preprocessing.target_scaling == "none",
         )
     else:
+        labels = len(targets.labels.levels)
         probabilities = label_probabilities(layer.activation, y_hat)
         found = scores.classification(
             cost,
             truth,
             y_hat if probabilities is None else probabilities,
-            classes=len(targets.labels.levels),
+            classes=labels,
             probabilities=probabilities is not None,
         )
+        if labels > CONFUSION_LABELS_MAX:
+            found = found._replace(confusion=None)
     return {"rows": len(truth), **scores.to_json(found)}
 
 

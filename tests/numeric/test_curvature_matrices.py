@@ -159,7 +159,7 @@ def test_the_curvature_is_one_in_the_coordinates_made_for_it(kind: str) -> None:
     objective = Objective("sigmoid", "cross_entropy", rows_of(x, y))
     matrix = bound_matrix(objective, np.float64)[0]
 
-    coordinates = preconditioner.bounded(objective)
+    coordinates = preconditioner.bounded(objective, preconditioner.Basis(objective))
 
     assert isinstance(coordinates, Coordinates)
     factor, inverse = coordinates.factor[0], coordinates.inverse[0]
@@ -171,8 +171,8 @@ def test_the_curvature_is_one_in_the_coordinates_made_for_it(kind: str) -> None:
 
 def test_steps_and_pulls_moved_to_other_coordinates_are_the_same_steps_and_pulls() -> None:
     objective = problem("sigmoid", "cross_entropy", l2=0.1)
-    one = preconditioner.bounded(objective)
-    other = preconditioner.local(objective, some_parameters(objective))
+    one = preconditioner.bounded(objective, preconditioner.Basis(objective))
+    other = preconditioner.local(preconditioner.Basis(objective), some_parameters(objective))
     assert isinstance(one, Coordinates)
     assert other is not None
     steps, pulls = np.random.default_rng(0).normal(size=(2, 3, 8))

@@ -1,0 +1,169 @@
+"""A table larger than the memory that training may take: its peak, and its speed beside the disk.
+
+Writes a stored table of 4 GB (5,000,000 rows, 99 inputs), trains least squares on it in a process
+of its own under a 500 MB setting, and compares a pass of training with reading the file, both with
+the page cache dropped before (cold) and with it filled (warm). One thread.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from app.datasets import columns, stored_table
+from app.datasets.columns import NumericColumn
+from app.jobs.prepared_data import PreparedData, prepare
+from app.jobs.resolution import resolve
+from app.jobs.training_run import plan_of
+from app.jobs.training_spec import TrainingSpec
+from app.numeric.closed_form import least_squares
+from app.numeric.objective import Objective
+from app.numeric.training import train
+from app.settings import Settings
+from app.storage import migrations
+from app.storage.blobs import Blobs
+from app.storage.database import Database, clock
+from app.storage.tables import DatasetRow
+
+KEY, DATASET, OWNER = "large", "ds_large", "bench"
+INPUTS, CHUNK_ROWS, READ_BYTES = 99, 100_000, 8 << 20
+MEMORY_BYTES = 500_000_000
+NAMES = [f"x{k}" for k in range(INPUTS)] + ["y"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--folder", type=Path, default=None, help="where the 4 GB go")
+    parser.add_argument("--train", type=Path, default=None, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.train is not None:
+        with threadpool_limits(1):
+            measure(asked.train)
+        return
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        make(Path(folder), asked.rows)
+        subprocess.run([sys.executable, "-m", "bench.large", "--train", folder], check=True)
+
+
+def settings_of(folder: Path) -> Settings:
+    return Settings(
+        data_dir=folder, training_bytes_max=MEMORY_BYTES, rows_max=10**9, cells_max=10**12
+    )
+
+
+def make(folder: Path, rows: int) -> None:
+    """The file, batch by batch, and its row in a database."""
+    settings = settings_of(folder)
+    schema = pa.schema([(name, pa.float64()) for name in NAMES])
+    random, slope = np.random.default_rng(0), np.linspace(-1.0, 1.0, INPUTS)
+    with (
+        Blobs(settings.resolved_storage_folder).create(KEY) as file,
+        pa.ipc.new_file(file, schema) as writer,
+    ):
+        for _ in range(0, rows, CHUNK_ROWS):
+            x = random.normal(size=(INPUTS, CHUNK_ROWS))
+            y = slope @ x + random.normal(size=CHUNK_ROWS)
+            table = pa.Table.from_arrays([pa.array(column) for column in (*x, y)], schema=schema)
+            writer.write_table(table, max_chunksize=stored_table.batch_rows(schema))
+    database = Database(settings.resolved_database_url, busy_seconds=5)
+    migrations.upgrade(database)
+    described = [NumericColumn(name, 0, -40.0, 40.0, 0.0, 1.0, rows) for name in NAMES]
+    with database.writing() as session:
+        session.add(
+            DatasetRow(
+                id=DATASET,
+                owner=OWNER,
+                name=KEY,
+                columns=columns.to_json(described),
+                warnings=[],
+                row_count=rows,
+                byte_count=0,
+                content_sha256="",
+                blob_key=KEY,
+                created_at=clock(session),
+            )
+        )
+
+
+def measure(folder: Path) -> None:
+    settings = settings_of(folder)
+    database = Database(settings.resolved_database_url, busy_seconds=5)
+    blobs = Blobs(settings.resolved_storage_folder)
+    path = blobs.path(KEY)
+    size = path.stat().st_size
+    with database.reading() as session:
+        row = session.get(DatasetRow, DATASET)
+        if row is None:
+            raise RuntimeError("the table was not written")
+        described, total = columns.from_json(row.columns), row.row_count
+    asked = TrainingSpec(dataset_id=DATASET, targets=["y"])
+    spec = resolve(asked, described, total, settings)
+    print(f"{size / 1e9:.2f} GB, {total:,} rows, in memory: {spec.in_memory}, {spec.solver.name}")
+
+    started = time.perf_counter()
+    data = prepare(database, blobs, OWNER, spec)
+    prepared = time.perf_counter() - started
+    last = list(train(data.training_data, plan_of(spec)))[-1]
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"trained in {seconds:.1f} s, {prepared:.1f} s of it preparing; cost {last.cost:.9g}")
+    print(f"peak memory of the process {peak / 1e6:.0f} MB, setting {MEMORY_BYTES / 1e6:.0f} MB")
+    for name, work in passes(data).items():
+        for state in ("cold", "warm"):
+            drop(path, state)
+            read = timed(lambda: plain_read(path))
+            drop(path, state)
+            taken = timed(work)
+            print(
+                f"{name:28s} {state}: {size / taken / 1e9:5.2f} GB/s, plain read "
+                f"{size / read / 1e9:5.2f} GB/s, ratio {read / taken:.2f}"
+            )
+
+
+def passes(data: PreparedData) -> dict[str, Callable[[], object]]:
+    rows = data.training
+    objective = Objective("identity", "half_squared_error", rows)
+    parameters = objective.start() + 0.1
+    return {
+        "read and encode": lambda: sum(block.x.shape[1] for block in rows.blocks()),
+        "cost and slope": lambda: objective.value_and_slope(parameters),
+        "least squares (two passes)": lambda: least_squares(rows, l2=0.0),
+    }
+
+
+def plain_read(path: Path) -> None:
+    buffer = bytearray(READ_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def drop(path: Path, state: str) -> None:
+    """Leaves the file out of the page cache, or in it."""
+    if state == "warm":
+        plain_read(path)
+        return
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(handle)
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -71,7 +71,7 @@ def in_memory(encoding: Encoding, parts: tuple[PartOfRows, ...]) -> tuple[Rows, 
 
 
 def streamed(encoding: Encoding, part: PartOfRows) -> Rows:
-    """The rows of a part, read and encoded anew in every pass: two batches and a block in memory."""
+    """The rows of a part, read and encoded in every pass: two batches and a block in memory."""
     block_rows = block_rows_of(encoding.inputs + 1, part.size, encoding.dtype.itemsize)
 
     def blocks() -> Iterator[Block]:

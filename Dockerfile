@@ -20,7 +20,7 @@ RUN groupadd --gid 10001 backsolve \
     && install --directory --owner=10001 --group=10001 --mode=0750 /data
 COPY --from=build /opt/backsolve /opt/backsolve
 COPY --from=build /app /app
-# PYTHONPATH: `dask worker` is a script of its own, and has to import app too.
+# PYTHONPATH: Dask's scheduler is a program of its own, and has to import app too.
 ENV PATH=/opt/backsolve/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \

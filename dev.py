@@ -55,7 +55,7 @@ def test(rest: list[str]) -> int:
     given = [word for word in rest if word != "--all"]
     chosen = [] if "--all" in rest else ["-m", "not slow"]
     # All of them on two processes; what is asked for by name on one, where it reads more easily.
-    spread = [] if given else ["-n", "2", "--dist", "loadscope"]
+    spread = [] if given else ["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"]
     return tool("python", "-m", "pytest", *chosen, *spread, *given)
 
 

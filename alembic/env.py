@@ -4,7 +4,8 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 from app.settings import Settings
-from app.storage.database import create_database_engine
+from app.storage.database import database_of
+from app.storage.migrations import migrating
 from app.storage.tables import Base
 
 # Any number will do, as long as nothing else on the server uses it for an advisory lock.
@@ -29,9 +30,5 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     migrate(given)
 else:
-    settings = Settings()
-    engine = create_database_engine(
-        settings.resolved_database_url, busy_seconds=settings.database_busy_seconds
-    )
-    with engine.execution_options(writes=True).begin() as own:
+    with migrating(database_of(Settings())) as own:
         migrate(own)

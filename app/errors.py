@@ -3,17 +3,23 @@
     ServiceError
       Malformed         MalformedJson
       NotFound          DatasetNotFound  JobNotFound  ModelNotFound
-      Conflict          DatasetInUse  JobEnded
+      Conflict          DatasetInUse  JobEnded  ActionNotAllowed
       Unacceptable      MalformedTable  InvalidSpec  InvalidInput  InvalidBody
+                        KeyReused
       TooLarge          BodyTooLarge  TableTooLarge
+      TryLater
+        TooMany         TooManyJobs  BudgetSpent
+        Busy            QueueFull  StorageUnavailable
+        Full            StorageFull
       UnsupportedMediaType
 
 The `code` of each is part of the API: clients branch on it, so it never changes. Nothing here knows
 HTTP; `api/problems.py` gives each branch of the tree its status.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -31,10 +37,12 @@ class Fault:
 
 
 class ServiceError(Exception):
-    """A caller's mistake, told to the caller as it is."""
+    """A caller's mistake, told to the caller as it is; `members` are told beside the usual ones."""
 
     code: ClassVar[str]
     title: ClassVar[str]
+    members: Mapping[str, object] = MappingProxyType({})
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail)
@@ -93,6 +101,17 @@ class JobEnded(Conflict):
     title = "The job has already ended"
 
 
+class ActionNotAllowed(Conflict):
+    """`members` has what is allowed instead."""
+
+    code = "action_not_allowed"
+    title = "The job's state does not allow this"
+
+    def __init__(self, detail: str, allowed: Sequence[str]) -> None:
+        super().__init__(detail)
+        self.members = {"allowed_actions": list(allowed)}
+
+
 class Unacceptable(ServiceError):
     """The request was understood, and what it says cannot be done."""
 
@@ -112,6 +131,11 @@ class InvalidInput(Unacceptable):
     title = "The input does not fit the model"
 
 
+class KeyReused(Unacceptable):
+    code = "idempotency_key_reused"
+    title = "The key belongs to another request"
+
+
 class InvalidBody(Unacceptable):
     code = "invalid_request"
     title = "The request is not valid"
@@ -129,6 +153,65 @@ class BodyTooLarge(TooLarge):
 class TableTooLarge(TooLarge):
     code = "table_too_large"
     title = "The table is too large"
+
+
+class TryLater(ServiceError):
+    """Nothing is wrong with the request, only with the moment."""
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooMany(TryLater):
+    """The caller has as much as is allowed, for now."""
+
+
+class TooManyJobs(TooMany):
+    code = "too_many_jobs"
+    title = "Too many jobs of yours have not ended"
+
+
+class BudgetSpent(TooMany):
+    code = "owner_budget_spent"
+    title = "Too much work of yours has not ended"
+
+
+class Busy(TryLater):
+    """The service has as much to do as is allowed, for now."""
+
+
+class QueueFull(Busy):
+    code = "queue_full"
+    title = "Too many jobs are waiting"
+
+
+class StorageUnavailable(Busy):
+    """The object store is away, slow, or refuses us; the log says which."""
+
+    code = "storage_unavailable"
+    title = "The store of the tables does not answer"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing of this request was stored. Try again in a moment.", retry_after_seconds=5
+        )
+
+
+class Full(TryLater):
+    """There is no room to store what was sent."""
+
+
+class StorageFull(Full):
+    code = "storage_full"
+    title = "The storage is full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing of this request was stored: there is no room left. What is stored can be read "
+            "and used; once there is room again, so can this request be sent again.",
+            retry_after_seconds=30,
+        )
 
 
 class UnsupportedMediaType(ServiceError):

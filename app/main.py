@@ -15,8 +15,8 @@ from app.inference.model_cache import ModelCache
 from app.jobs import routes as jobs
 from app.models import routes as models
 from app.settings import Settings
-from app.storage.blobs import Blobs
-from app.storage.database import Database
+from app.storage.database import database_of
+from app.storage.open_blobs import open_blobs
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # its redirects lead to whatever the Host header says
     )
     app.state.settings = settings
-    app.state.database = Database(
-        settings.resolved_database_url, busy_seconds=settings.database_busy_seconds
-    )
-    app.state.blobs = Blobs(settings.resolved_storage_folder)
+    app.state.database = database_of(settings)
+    app.state.blobs = open_blobs(settings)
+    app.state.is_stopping = lambda: False
     app.state.model_cache = ModelCache(settings.model_cache_entries)
     problems.install(app)
     for feature in (datasets, jobs, models, inference, operations):

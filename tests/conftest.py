@@ -7,8 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from threadpoolctl import threadpool_limits
 
 from app.jobs.training_run import run_on
 from app.jobs.worker import Worker, worker_of
@@ -21,6 +23,10 @@ from tests.servers import serving
 
 counter = itertools.count()
 
+# The same examples in every run; tests say how many.
+hypothesis_settings.register_profile("seeded", derandomize=True, database=None, deadline=None)
+hypothesis_settings.load_profile("seeded")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_from_outside() -> Iterator[None]:
@@ -29,6 +35,13 @@ def no_settings_from_outside() -> Iterator[None]:
         for name in os.environ:
             if name.startswith("BACKSOLVE_") and not name.startswith("BACKSOLVE_TEST_"):
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tests run on as many processes as there are cores: further threads would only wait."""
+    with threadpool_limits(limits=1):
         yield
 
 
@@ -119,7 +132,10 @@ def database(settings: Settings) -> Iterator[Database]:
 
 @pytest.fixture
 def worker(settings: Settings) -> Iterator[Worker]:
-    worker = worker_of(settings)
+    def abandon() -> None:
+        raise AssertionError("a run did not end in time: its process, this one, would have")
+
+    worker = worker_of(settings)._replace(abandon=abandon)
     yield worker
     worker.database.dispose()
 

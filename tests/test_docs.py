@@ -2,6 +2,14 @@
 
 import re
 
+from app.inference.inversion_schemas import (
+    FeatureIn,
+    FrontierIn,
+    InfeasibilityOut,
+    InvertIn,
+    SolutionOut,
+    TargetIn,
+)
 from app.jobs.training_spec import TrainingSpec
 from app.main import create_app
 from app.numeric.activations import ACTIVATIONS
@@ -47,6 +55,16 @@ def test_every_part_of_a_training_spec_is_explained() -> None:
     assert {
         name for name in TrainingSpec.model_fields if f"`{name}`" not in DOCS["api.md"]
     } == set()
+
+
+def test_every_field_of_a_question_and_its_answer_is_explained() -> None:
+    fields = {
+        field.alias or name
+        for model in (InvertIn, FeatureIn, TargetIn, FrontierIn, SolutionOut, InfeasibilityOut)
+        for name, field in model.model_fields.items()
+    }
+
+    assert {name for name in fields if f"`{name}`" not in DOCS["api.md"]} == set()
 
 
 def test_links_between_pages_lead_somewhere() -> None:

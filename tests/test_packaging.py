@@ -121,6 +121,16 @@ def test_only_the_api_has_a_way_outside(compose: Any, services: dict[str, Any]) 
         assert set(service["networks"]) == expected, name
 
 
+def test_scheduler_and_workers_are_started_by_the_commands_that_know_what_jobs_need(
+    services: dict[str, Any],
+) -> None:
+    """`--no-nanny`, no limits of Dask's, one thread, TLS where it is set: all is in there."""
+    for name in ("scheduler", "worker"):
+        assert services[name]["command"][:4] == ["python", "-m", "app", name]
+        ours = services[name]["environment"]["BACKSOLVE_SCHEDULER_ADDRESS"]
+        assert ours == services["dispatcher"]["environment"]["BACKSOLVE_SCHEDULER_ADDRESS"]
+
+
 def test_any_service_can_be_scaled(services: dict[str, Any]) -> None:
     assert not any("container_name" in service for service in services.values())
 

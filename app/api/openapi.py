@@ -6,11 +6,25 @@ from fastapi import FastAPI
 
 from app.api import problems
 
+# Of an answer that may have waited.
+PREFERENCE_APPLIED = {
+    "Preference-Applied": {
+        "description": "There if the service waited as preferred, with the most that it would.",
+        "schema": {"type": "string"},
+    }
+}
+
 
 def created(description: str) -> dict[str, Any]:
     """The answer that tells where the new thing is."""
-    location = {"description": "Its path.", "schema": {"type": "string"}}
-    return {"description": description, "headers": {"Location": location}}
+    headers = {
+        "Location": {"description": "Its path.", "schema": {"type": "string"}},
+        "Idempotency-Replayed": {
+            "description": "There if the request was carried out before.",
+            "schema": {"const": "true"},
+        },
+    }
+    return {"description": description, "headers": headers}
 
 
 class DocumentedApi(FastAPI):

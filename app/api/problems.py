@@ -3,7 +3,8 @@
 import http
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import errors
 from app.errors import Fault, ServiceError
 from app.storage.database import UNAVAILABLE
+from app.storage.room import is_full
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
     (errors.Conflict, 409),
     (errors.TooLarge, 413),
     (errors.UnsupportedMediaType, 415),
+    (errors.TooMany, 429),
+    (errors.Busy, 503),
+    (errors.Full, 507),
     (errors.Unacceptable, 422),
 )
 
@@ -59,6 +64,9 @@ class Problem(BaseModel):
     code: str
     request_id: str
     errors: list[FaultOut] = []
+    allowed_actions: list[str] | None = Field(
+        None, description="With `action_not_allowed`: what may be asked of the job now."
+    )
 
 
 def documented(
@@ -94,6 +102,7 @@ def problem_response(
     detail: str,
     faults: Sequence[Fault] = (),
     headers: dict[str, str] | None = None,
+    members: Mapping[str, object] = MappingProxyType({}),
 ) -> JSONResponse:
     problem = Problem(
         type=f"urn:backsolve:problem:{code}",
@@ -104,7 +113,7 @@ def problem_response(
         request_id=request.scope.get("state", {}).get("request_id", ""),
         errors=list(shown(faults)),
     )
-    body = problem.model_dump(exclude_none=True)
+    body = problem.model_dump(exclude_none=True) | dict(members)
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
 
@@ -137,8 +146,17 @@ def enclosing(pointer: str) -> str:
 
 async def answer_service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for this type only
-    status = status_of(type(error))
-    return problem_response(request, status, error.code, error.title, error.detail, error.faults)
+    status, seconds = status_of(type(error)), error.retry_after_seconds
+    return problem_response(
+        request,
+        status,
+        error.code,
+        error.title,
+        error.detail,
+        error.faults,
+        headers=None if seconds is None else {"Retry-After": str(seconds)},
+        members=error.members,
+    )
 
 
 async def answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -180,14 +198,21 @@ async def answer_http_exception(request: Request, error: Exception) -> JSONRespo
 
 
 async def answer_unavailable(request: Request, error: Exception) -> JSONResponse:
-    """The database is away, locked or full. Nothing of this request was stored."""
+    """The database is away, locked or full.
+
+    Away, it may have carried out the request all the same: the answer to a commit can be lost.
+    """
+    if is_full(error):
+        logger.error("the database is full")
+        return await answer_service_error(request, errors.StorageFull())
     logger.warning("database unavailable: %s", type(error).__name__)
     return problem_response(
         request,
         503,
         "database_unavailable",
         "The database does not answer",
-        "Nothing of this request was stored. Try again in a moment.",
+        "Try again in a moment. Whether this request was carried out is not known: with an "
+        "Idempotency-Key it is carried out once, however often it is sent.",
         headers={"Retry-After": "1"},
     )
 

@@ -30,7 +30,7 @@ def blobs(request: Request) -> Blobs:
     return store
 
 
-def settings(request: Request) -> Settings:
+async def settings(request: Request) -> Settings:
     current: Settings = request.app.state.settings
     return current
 

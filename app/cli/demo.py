@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -201,11 +200,7 @@ def invert(console: Console, backsolve: Backsolve, model: Model, rows: Sequence[
     number = middling_mix(rows)
     start = inputs_of(rows[number])
     now = backsolve.predict(model.id, rows=[start]).y[TARGET][0]
-    features: dict[str, dict[str, Any]] = {
-        name: {"min": column.minimum, "max": column.maximum}
-        for name, column in model.inputs.items()
-    }
-    features["age"] = {"frozen": True}
+    features = {"age": {"frozen": True}}
     say(
         console,
         f"Row {number + 1} is 28 days old and measured {rows[number][TARGET]:.1f} MPa; the model "

@@ -1,6 +1,7 @@
 """python -m app COMMAND"""
 
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ app = typer.Typer(
 )
 
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
+Port = Annotated[int, typer.Option(min=0, max=65535)]
 
 
 def execute(command: str, **options: object) -> None:
@@ -51,6 +53,30 @@ def serve(with_parent: WithParent = False) -> None:
 def dispatch(with_parent: WithParent = False) -> None:
     """Run the dispatcher alone."""
     execute("dispatch", with_parent=with_parent)
+
+
+@app.command()
+def scheduler(health_port: Port = 8787) -> None:
+    """Run the scheduler of several machines, where BACKSOLVE_SCHEDULER_ADDRESS says."""
+    execute("cluster", role="scheduler", health_port=health_port)
+
+
+@app.command()
+def worker(port: Port = 0, health_port: Port = 0) -> None:
+    """Run a worker of that scheduler; 0 takes a free port."""
+    execute("cluster", role="worker", port=port, health_port=health_port)
+
+
+@app.command()
+def certificates(folder: Path) -> None:
+    """Make what BACKSOLVE_TLS_DIR needs, in a folder to be copied to every machine."""
+    execute("certificates", folder=folder)
+
+
+@app.command()
+def backup(folder: Path) -> None:
+    """Copy an SQLite database and its tables while the service runs."""
+    execute("backup", folder=folder)
 
 
 @app.command()

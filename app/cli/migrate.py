@@ -6,13 +6,13 @@ import typer
 
 from app.settings import Settings
 from app.storage import migrations
-from app.storage.database import Database, DatabaseError
+from app.storage.database import DatabaseError, database_of
 
 
 def main(*, wait_seconds: float) -> int:
     """Retries until the database answers, for at most `wait_seconds`."""
     settings = Settings()
-    database = Database(settings.resolved_database_url, busy_seconds=settings.database_busy_seconds)
+    database = database_of(settings)
     deadline = time.monotonic() + wait_seconds
     while True:
         try:

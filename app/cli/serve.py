@@ -1,5 +1,8 @@
 """The API alone."""
 
+import os
+from contextlib import suppress
+
 import uvicorn
 
 from app.cli.parent import end_with_parent
@@ -13,8 +16,10 @@ def main(*, with_parent: bool) -> int:
     logs.configure(settings.log_level)
     if with_parent:
         end_with_parent()
-    uvicorn.run(
-        create_app(settings),
+    silence_libraries()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         http="h11",  # it bounds headers, which httptools takes at any length
@@ -22,4 +27,18 @@ def main(*, with_parent: bool) -> int:
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    return 0
+    server = uvicorn.Server(config)
+    app.state.is_stopping = lambda: server.should_exit
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 1
+
+
+def silence_libraries() -> None:
+    """HiGHS prints notes of its own, line after line, to where nobody can tell them from ours.
+
+    Logs go to the standard error.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

@@ -5,21 +5,28 @@ from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from uuid import uuid4
 
 import httpx
 
 from .errors import Unavailable
+from .inversions import (
+    Frontier,
+    Inversion,
+    read_frontier,
+    read_inversion,
+    read_inversions,
+)
 from .job import Job, read_job
 from .results import (
     Dataset,
-    Inversion,
+    FloatArray,
     Model,
     Parameters,
     Predictions,
     Value,
     read_dataset,
-    read_inversion,
     read_model,
     read_parameters,
     read_predictions,
@@ -29,6 +36,42 @@ from .transport import Content, Transport, json_of, path_of
 MEDIA_TYPES = {".csv": "text/csv", ".json": "application/json"}
 Row = Mapping[str, Any]
 Matrix = Any  # whatever numpy.asarray takes; texts are fine where an input is a category
+
+
+T = TypeVar("T")
+Targets = Mapping[str, Any]
+
+
+class Item(TypedDict, total=False):
+    """One of many questions."""
+
+    start: Row
+    target: Targets
+
+
+class InvertOptions(TypedDict, total=False):
+    """What may happen to inputs, what changes cost, and how an answer is sought.
+
+    `features` says of an input: frozen, min, max, direction, step, integer, levels, order, cost,
+    cost_up, cost_down. A constraint is {"terms": {"water": 1, "cement": -0.6}, "op": "<=",
+    "value": 0}. `returned` asks for "trace", "duals" and "conflict".
+    """
+
+    features: Mapping[str, Mapping[str, Any]]
+    constraints: Sequence[Mapping[str, Any]]
+    within: Literal["training_range", "anything"]
+    nearness: Literal["l1", "l2", "linf"]
+    units: Literal["standardised", "raw"]
+    max_changed: int
+    k: int
+    robust_epsilon: float
+    method: Literal["auto", "gradient"]
+    gradient_from: Literal["start", "exact"]
+    learning_rate: float | Literal["auto"]
+    steps_max: int
+    tolerance: float
+    time_limit_seconds: float
+    returned: Sequence[Literal["trace", "duals", "conflict"]]
 
 
 class Backsolve:
@@ -41,7 +84,8 @@ class Backsolve:
             backsolve.invert(model.id, {"strength": 50}, features={"age": {"frozen": True}})
 
     Every method raises APIError (see `errors` for its branches) where the service says no, and
-    Unavailable where nobody answers. Reading is tried three times, everything else once.
+    Unavailable where nobody answers. Reading is tried three times, and so are uploads and `train`,
+    which an Idempotency-Key keeps from being carried out twice; everything else once.
     """
 
     def __init__(
@@ -96,6 +140,7 @@ class Backsolve:
                 content=content,
                 media_type=media_type,
                 params={"name": name or stem},
+                idempotency_key=str(uuid4()),
             )
 
     def upload_table(
@@ -117,7 +162,11 @@ class Backsolve:
         shapes = {"columns": columns, "rows": rows, "x": x, "y": y}
         table = given(**shapes, x_names=x_names, y_names=y_names)
         return self._transport.post(
-            "/v1/datasets", read=read_dataset, content=json_of(table), params={"name": name}
+            "/v1/datasets",
+            read=read_dataset,
+            content=json_of(table),
+            params={"name": name},
+            idempotency_key=str(uuid4()),
         )
 
     def dataset(self, dataset_id: str) -> Dataset:
@@ -142,7 +191,10 @@ class Backsolve:
         solver={"name": ..., "epochs": ...}, regularization={"l2": ...}, validation, seed, ...
         """
         return self._transport.post(
-            "/v1/jobs", read=self._read_job, content=training_spec(dataset_id, targets, spec)
+            "/v1/jobs",
+            read=self._read_job,
+            content=training_spec(dataset_id, targets, spec),
+            idempotency_key=str(uuid4()),
         )
 
     def resolve(self, dataset_id: str, targets: str | Sequence[str], **spec: Any) -> dict[str, Any]:
@@ -187,32 +239,69 @@ class Backsolve:
     def invert(
         self,
         model_id: str,
-        target: Mapping[str, float],
+        target: Targets,
         *,
         start: Row | None = None,
-        features: Mapping[str, Mapping[str, Any]] | None = None,
-        method: str | None = None,
-        learning_rate: float | None = None,
-        steps_max: int | None = None,
-        tolerance: float | None = None,
-        trace: bool = False,
+        **options: Unpack[InvertOptions],
     ) -> Inversion:
         """Backward: the nearest input to `start` that gives `target`, or why there is none.
 
-        `features` says what may happen to an input: {"age": {"frozen": True}, "water": {"max": 9}}.
-        What is left out has the service's default; an input left out of `start` is typical.
+            invert(model_id, {"strength": {"min": 50}}, features={"age": {"frozen": True}})
+
+        A target is a value, "maximize" or "minimize", {"min": ..., "max": ...} or
+        {"class": ..., "margin": ..., "probability": ...}. What is left out of the options (see
+        InvertOptions) has the service's default; an input left out of `start` is typical.
         """
-        question = given(
-            target=target,
-            features=features,
-            method=method,
-            learning_rate=learning_rate,
-            steps_max=steps_max,
-            tolerance=tolerance,
-            **{"from": start, "return": ["trace"] if trace else None},
+        return self._ask(model_id, read_inversion, options, target=target, start=start)
+
+    def invert_many(
+        self,
+        model_id: str,
+        items: Sequence[Item],
+        *,
+        target: Targets | None = None,
+        start: Row | None = None,
+        **options: Unpack[InvertOptions],
+    ) -> list[Inversion]:
+        """The answers to many questions, in order; an item has a `start`, a `target`, or both.
+
+        What an item leaves out is that of all.
+        """
+        asked = [given(**{"from": item.get("start")}, target=item.get("target")) for item in items]
+        return self._ask(
+            model_id, read_inversions, options, target=target, start=start, items=asked
         )
+
+    def frontier(
+        self,
+        model_id: str,
+        output: str,
+        values: Sequence[float] | FloatArray,
+        *,
+        bound: Literal["value", "min", "max"] | None = None,
+        target: Targets | None = None,
+        start: Row | None = None,
+        **options: Unpack[InvertOptions],
+    ) -> Frontier:
+        """What each of many targets of one output costs; `target` holds for the other outputs."""
+        points = given(output=output, values=values, bound=bound)
+        return self._ask(
+            model_id, read_frontier, options, target=target, start=start, frontier=points
+        )
+
+    def _ask(
+        self,
+        model_id: str,
+        read: Callable[[Any], T],
+        options: InvertOptions,
+        *,
+        start: Row | None,
+        **fields: Any,
+    ) -> T:
+        question = given(**{**options, "return": options.get("returned"), "from": start}, **fields)
+        question.pop("returned", None)
         return self._transport.post(
-            path_of("models", model_id, "invert"), read=read_inversion, content=json_of(question)
+            path_of("models", model_id, "invert"), read=read, content=json_of(question)
         )
 
     @property

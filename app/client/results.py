@@ -166,6 +166,39 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class QueuePlace:
+    """`position` 1 is next; jobs of others may still come before it.
+
+    `expected_start_at` is by the pace of the last jobs; None while none has ended.
+    """
+
+    position: int
+    expected_start_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`epochs` is the most there will be; a cost is None once it is no longer finite.
+
+    `eta_seconds` is at most: training may end before. None, as is the speed, before two steps.
+    """
+
+    epoch: int
+    epochs: int
+    fraction: float
+    cost: float | None = None
+    validation_cost: float | None = None
+    rows_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class JobFault:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class History:
     """The loss history as parallel arrays; `epoch_count` counts the epochs left out, too."""
 
@@ -207,71 +240,6 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-@dataclass(frozen=True)
-class Change:
-    """`delta` is None for a category."""
-
-    feature: str
-    start: Value
-    to: Value
-    delta: float | None
-
-
-@dataclass(frozen=True)
-class Solution:
-    """An input, and what predict says of exactly this input; `verified`: that meets the target.
-
-    `distance` (l1, l2, linf, changed) is in the scaled space that the layer was trained in.
-    """
-
-    input: dict[str, Value]
-    changes: tuple[Change, ...]
-    prediction: dict[str, float]
-    verified: bool
-    distance: dict[str, float]
-    in_training_range: bool
-    text: str
-
-
-@dataclass(frozen=True)
-class Interval:
-    """None at an end that is open."""
-
-    min: float | None
-    max: float | None
-
-
-@dataclass(frozen=True)
-class Infeasibility:
-    """What each output can reach within the limits, and the input that comes nearest."""
-
-    attainable: dict[str, Interval]
-    nearest_input: dict[str, Value]
-    nearest_prediction: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """The cost before the first step of an inversion and after each."""
-
-    step: NDArray[np.int64]
-    cost: FloatArray
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """`status` is optimal, feasible, infeasible (then `infeasibility` says why) or step_limit."""
-
-    model_id: str
-    model_version: int
-    status: str
-    method: str
-    solutions: tuple[Solution, ...]
-    infeasibility: Infeasibility | None = None
-    trace: Trace | None = None
-    warnings: tuple[str, ...] = ()
 
 
 def known(kind: Callable[..., T], answer: Mapping[str, Any], **converted: Any) -> T:
@@ -333,9 +301,18 @@ def read_parameters(answer: Any) -> Parameters:
     )
 
 
+def read_fault(answer: Any) -> JobFault | None:
+    return None if answer is None else known(JobFault, answer)
+
+
 def read_history(answer: Any) -> History:
+    return known(History, answer, **read_series(answer))
+
+
+def read_series(answer: Any) -> dict[str, NDArray[Any]]:
+    """The parallel arrays over epochs."""
     arrays = {name: floats(answer[name]) for name in ("cost", "validation_cost", "step_norm")}
-    return known(History, answer, epoch=np.array(answer["epoch"], dtype=np.int64), **arrays)
+    return {"epoch": np.array(answer["epoch"], dtype=np.int64), **arrays}
 
 
 def read_predictions(answer: Any) -> Predictions:
@@ -344,32 +321,3 @@ def read_predictions(answer: Any) -> Predictions:
         for row in answer["predictions"]
     )
     return known(Predictions, answer, rows=rows, warnings=tuple(answer.get("warnings", ())))
-
-
-def read_inversion(answer: Any) -> Inversion:
-    infeasibility, trace = answer.get("infeasibility"), answer.get("trace")
-    return known(
-        Inversion,
-        answer,
-        solutions=tuple(read_solution(item) for item in answer["solutions"]),
-        infeasibility=None if infeasibility is None else read_infeasibility(infeasibility),
-        trace=None if trace is None else read_trace(trace),
-        warnings=tuple(answer.get("warnings", ())),
-    )
-
-
-def read_solution(answer: Any) -> Solution:
-    changes = tuple(known(Change, item, start=item["from"]) for item in answer["changes"])
-    return known(Solution, answer, changes=changes)
-
-
-def read_infeasibility(answer: Any) -> Infeasibility:
-    return Infeasibility(
-        attainable={name: known(Interval, ends) for name, ends in answer["attainable"].items()},
-        nearest_input=answer["nearest"]["input"],
-        nearest_prediction=answer["nearest"]["prediction"],
-    )
-
-
-def read_trace(answer: Any) -> Trace:
-    return Trace(step=np.array(answer["step"], dtype=np.int64), cost=floats(answer["cost"]))

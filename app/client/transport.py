@@ -5,6 +5,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, TypeVar
@@ -24,6 +25,11 @@ BACKOFF_SECONDS = 0.5
 # A service that asks for more patience than this is reported instead of waited for.
 RETRY_AFTER_SECONDS_MAX = 30.0
 PAGE_ITEMS = 100
+EVENT_STREAM = "text/event-stream"
+# The service breaks its silence every 15 seconds.
+SILENCE_SECONDS_MAX = 60.0
+# What reading an answer of another shape raises.
+MISUNDERSTOOD = (ValueError, TypeError, KeyError, AttributeError)
 TEXT_SHOWN_MAX = 200
 
 ERRORS: Mapping[int, type[APIError]] = {
@@ -45,6 +51,7 @@ class Transport:
         if not base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url must begin with http:// or https://, not {base_url!r}")
         self.base_url = base_url
+        self.timeout_seconds = timeout_seconds
         self._http = httpx.Client(
             base_url=base_url,
             timeout=timeout_seconds,
@@ -61,22 +68,18 @@ class Transport:
         *,
         read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
         retries_max: int = RETRIES_MAX,
         timeout_seconds: float | None = None,
     ) -> T:
         """Asks again if nobody answers or the service is not ready, but not after a timeout."""
-        attempt = 0
-        while True:
-            try:
-                response = self._send("GET", path, params=params, timeout_seconds=timeout_seconds)
-                return understood(response, read)
-            except Unavailable as error:
-                pause = pause_seconds(attempt, error.retry_after_seconds)
-                hopeless = isinstance(error, TimedOut) or pause > RETRY_AFTER_SECONDS_MAX
-                if hopeless or attempt >= retries_max:
-                    raise
-                time.sleep(pause)
-                attempt += 1
+        response = tried(
+            lambda: self._send(
+                "GET", path, params=params, headers=headers, timeout_seconds=timeout_seconds
+            ),
+            retries_max=retries_max,
+        )
+        return understood(response, read)
 
     def post(
         self,
@@ -86,10 +89,23 @@ class Transport:
         content: Content = b"",
         media_type: str = "application/json",
         params: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> T:
-        """Sent once: without an answer nobody knows whether it was done."""
-        response = self._send("POST", path, params=params, content=content, media_type=media_type)
-        return understood(response, read)
+        """Sent once: without an answer nobody knows whether it was done.
+
+        With a key it does not matter, and it is sent again as a GET is.
+        """
+        headers = {"Content-Type": media_type}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+
+        def send() -> httpx.Response:
+            if not isinstance(content, bytes):
+                content.seek(0)
+            return self._send("POST", path, params=params, content=content, headers=headers)
+
+        retries_max = 0 if idempotency_key is None else RETRIES_MAX
+        return understood(tried(send, retries_max=retries_max), read)
 
     def delete(self, path: str) -> None:
         self._send("DELETE", path)
@@ -108,6 +124,28 @@ class Transport:
             if cursor is None:
                 return
 
+    @contextmanager
+    def streamed(self, path: str, *, last_event_id: str | None) -> Iterator[Iterator[str] | None]:
+        """The lines of an event stream as they come, or None if it says that none will."""
+        headers = {"Accept": EVENT_STREAM, "Cache-Control": "no-store"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
+        usual = self._http.timeout
+        timeout = httpx.Timeout(
+            connect=usual.connect, write=usual.write, pool=usual.pool, read=SILENCE_SECONDS_MAX
+        )
+        with (
+            self._errors_told("GET", path),
+            self._http.stream("GET", path, headers=headers, timeout=timeout) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise error_of(response)
+            kind = response.headers.get("Content-Type", "")
+            if response.status_code != 204 and not kind.startswith(EVENT_STREAM):
+                raise UnexpectedAnswer(f"The answer to GET {path} is {kind!r}, not {EVENT_STREAM}.")
+            yield None if response.status_code == 204 else lines_of(response.iter_bytes())
+
     def _send(
         self,
         method: str,
@@ -115,26 +153,55 @@ class Transport:
         *,
         params: Mapping[str, Any] | None = None,
         content: Content | None = None,
-        media_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> httpx.Response:
         """Raises APIError, Unavailable or TimedOut for anything but a 2xx."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        headers = {} if media_type is None else {"Content-Type": media_type}
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_seconds is None else timeout_seconds
-        try:
+        with self._errors_told(method, path):
             response = self._http.request(
                 method, path, params=given, content=content, headers=headers, timeout=timeout
             )
+        if not response.is_success:
+            raise error_of(response)
+        return response
+
+    @contextmanager
+    def _errors_told(self, method: str, path: str) -> Iterator[None]:
+        """What httpx raises, as Unavailable or TimedOut."""
+        try:
+            yield
         except httpx.ConnectTimeout as error:
             raise Unavailable(f"{self.base_url} cannot be reached in time.") from error
         except httpx.TimeoutException as error:
             raise TimedOut(f"No answer to {method} {path} in time.") from error
         except httpx.RequestError as error:
             raise Unavailable(f"{self.base_url} cannot be reached: {error}") from error
-        if not response.is_success:
-            raise error_of(response)
-        return response
+
+
+def tried(send: Callable[[], httpx.Response], *, retries_max: int) -> httpx.Response:
+    """The answer. Sent again where nobody could be reached, but not after a timeout."""
+    attempt = 0
+    while True:
+        try:
+            return send()
+        except Unavailable as error:
+            pause = pause_seconds(attempt, error.retry_after_seconds)
+            hopeless = isinstance(error, TimedOut) or pause > RETRY_AFTER_SECONDS_MAX
+            if hopeless or attempt >= retries_max:
+                raise
+            time.sleep(pause)
+            attempt += 1
+
+
+def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Whole lines; httpx's own would end them at any of Unicode's line ends, inside of texts."""
+    kept = b""
+    for chunk in chunks:
+        *lines, kept = (kept + chunk).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode(errors="replace")
 
 
 def path_of(*parts: str) -> str:
@@ -148,7 +215,7 @@ def understood(response: httpx.Response, read: Callable[[Any], T]) -> T:
     """The result. Raises UnexpectedAnswer for JSON that `read` can make nothing of."""
     try:
         return read(json.loads(response.content))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except MISUNDERSTOOD as error:
         place = f"{response.request.method} {response.request.url}"
         raise UnexpectedAnswer(f"The answer to {place} is not understood: {error!r}") from error
 

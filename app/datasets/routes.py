@@ -5,6 +5,7 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.auth import Owner
+from app.api.idempotency import IdempotencyKey, Made, fingerprint, kept, once
 from app.api.limits import media_type, read_body
 from app.api.names import DisplayName, Id
 from app.api.openapi import created
@@ -17,10 +18,15 @@ from app.errors import (
     BodyTooLarge,
     DatasetInUse,
     DatasetNotFound,
+    KeyReused,
     MalformedTable,
+    StorageFull,
+    StorageUnavailable,
     TableTooLarge,
     UnsupportedMediaType,
 )
+from app.storage.database import Session
+from app.storage.kept_answers import RequestKey
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -41,7 +47,16 @@ async def uploaded(request: Request, settings: CurrentSettings) -> Upload:
     status_code=201,
     operation_id="createDataset",
     summary="Upload a table",
-    responses=documented(BodyTooLarge, TableTooLarge, UnsupportedMediaType, MalformedTable)
+    response_model=DatasetOut,
+    responses=documented(
+        BodyTooLarge,
+        TableTooLarge,
+        UnsupportedMediaType,
+        MalformedTable,
+        KeyReused,
+        StorageUnavailable,
+        StorageFull,
+    )
     | {201: created("The table as it was understood.")},
     openapi_extra=UPLOAD_BODY,
 )
@@ -51,22 +66,32 @@ def create(
     database: WriteDatabase,
     blobs: BlobStore,
     settings: CurrentSettings,
-    response: Response,
     name: Annotated[DisplayName, Query(description="For people; need not be unique.")] = "dataset",
-) -> DatasetOut:
+    key: IdempotencyKey = None,
+) -> Response:
     """A CSV file with a header row, or JSON as `rows`, `columns`, or matrices `x` and `y`."""
-    with database.writing() as session:
-        row = service.upload(
-            session,
-            blobs,
-            settings,
-            owner=owner,
-            name=name,
-            media_type=upload.media_type,
-            body=upload.body,
-        )
-    response.headers["Location"] = f"/v1/datasets/{row.id}"
-    return dataset_out(row)
+    request = None if key is None else RequestKey(owner, "createDataset", key)
+    sha256 = fingerprint(name, upload.media_type, upload.body)
+    again = kept(database, request, sha256)
+    if again is not None:
+        return again
+    stored = service.stored(
+        blobs, settings, name=name, media_type=upload.media_type, body=upload.body
+    )
+
+    def make(session: Session) -> Made:
+        row = service.keep(session, owner, stored)
+        return Made(dataset_out(row), 201, f"/v1/datasets/{row.id}")
+
+    try:
+        answer = once(database, request, sha256, make)
+    except KeyReused:
+        service.delete_blob(blobs, stored.id)
+        raise
+    # After any other failure the row may be there all the same: an unused file is the lesser harm.
+    if "Idempotency-Replayed" in answer.headers:
+        service.delete_blob(blobs, stored.id)
+    return answer
 
 
 @router.get("", operation_id="listDatasets", summary="List the datasets", responses=documented())
@@ -94,7 +119,7 @@ def get(dataset_id: Id, owner: Owner, session: ReadSession) -> DatasetOut:
     "/{dataset_id}/rows",
     operation_id="listRows",
     summary="Preview the rows",
-    responses=documented(DatasetNotFound),
+    responses=documented(DatasetNotFound, StorageUnavailable),
 )
 def rows(
     dataset_id: Id,
@@ -116,7 +141,7 @@ def rows(
     status_code=204,
     operation_id="deleteDataset",
     summary="Delete a dataset",
-    responses=documented(DatasetNotFound, DatasetInUse),
+    responses=documented(DatasetNotFound, DatasetInUse, StorageFull),
 )
 def delete(dataset_id: Id, owner: Owner, database: WriteDatabase, blobs: BlobStore) -> None:
     """Models trained on it stay. A dataset that a live job trains on is kept (409)."""

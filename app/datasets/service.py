@@ -4,17 +4,24 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from app.datasets import columns, queries, stored_table
 from app.datasets.parsing import PARSERS, TableLimits
-from app.errors import DatasetInUse, DatasetNotFound, Fault, UnsupportedMediaType
+from app.errors import (
+    DatasetInUse,
+    DatasetNotFound,
+    Fault,
+    StorageUnavailable,
+    UnsupportedMediaType,
+)
 from app.settings import Settings
 from app.storage.blobs import Blobs
 from app.storage.database import Session, after_commit, clock
 from app.storage.ids import new_id
+from app.storage.room import needing_room
 from app.storage.tables import DatasetRow
 
 logger = logging.getLogger(__name__)
@@ -30,17 +37,25 @@ def require_known_format(media_type: str) -> None:
         )
 
 
-def upload(
-    session: Session,
-    blobs: Blobs,
-    settings: Settings,
-    *,
-    owner: str,
-    name: str,
-    media_type: str,
-    body: bytes,
-) -> DatasetRow:
-    """Reads the table, stores it, and only then the row that points at it."""
+class StoredTable(NamedTuple):
+    """A table in the blob store that no row points at yet; the columns of its row."""
+
+    id: str
+    name: str
+    columns: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    row_count: int
+    byte_count: int
+    content_sha256: str
+
+
+def stored(
+    blobs: Blobs, settings: Settings, *, name: str, media_type: str, body: bytes
+) -> StoredTable:
+    """Reads the table and stores it, outside of any transaction.
+
+    The blob goes first: a crash here leaves an unused file, never a row that points at nothing.
+    """
     limits = TableLimits(
         rows_max=settings.rows_max,
         columns_max=settings.columns_max,
@@ -50,20 +65,22 @@ def upload(
     parsed = PARSERS[media_type](body, limits)
     described = columns.describe(parsed.table, levels_max=settings.levels_max)
     dataset_id = new_id("ds")
-    # The blob goes first: a crash here leaves an unused file, never a row that points at nothing.
-    stored_table.write(blobs, dataset_id, parsed.table)
-    row = DatasetRow(
+    with needing_room():
+        stored_table.write(blobs, dataset_id, parsed.table)
+    return StoredTable(
         id=dataset_id,
-        owner=owner,
         name=name,
         columns=columns.to_json(described),
         warnings=[fault_to_json(fault) for fault in parsed.warnings],
         row_count=parsed.table.num_rows,
         byte_count=len(body),
         content_sha256=hashlib.sha256(body).hexdigest(),
-        blob_key=dataset_id,
-        created_at=clock(session),
     )
+
+
+def keep(session: Session, owner: str, table: StoredTable) -> DatasetRow:
+    """The row of a stored table."""
+    row = DatasetRow(owner=owner, blob_key=table.id, created_at=clock(session), **table._asdict())
     session.add(row)
     session.flush()
     return row
@@ -86,8 +103,11 @@ def newest(session: Session, owner: str, *, before: str | None, limit: int) -> S
 
 def preview(blobs: Blobs, row: DatasetRow, *, offset: int, limit: int) -> list[dict[str, Any]]:
     """Rows as they were understood: numbers, level texts, and None for what is missing."""
-    table: pa.Table = stored_table.read(blobs, row.blob_key).slice(offset, limit)
-    return table.to_pylist()
+    try:
+        table: pa.Table = stored_table.read(blobs, row.blob_key)
+    except FileNotFoundError:  # deleted since the row was read, or since the backup it is from
+        raise DatasetNotFound(row.id) from None
+    return table.slice(offset, limit).to_pylist()
 
 
 def delete(session: Session, blobs: Blobs, owner: str, dataset_id: str) -> None:
@@ -104,8 +124,9 @@ def delete(session: Session, blobs: Blobs, owner: str, dataset_id: str) -> None:
 
 
 def delete_blob(blobs: Blobs, key: str) -> None:
-    """The dataset is gone already, so a file that stays is only worth a log record."""
+    """The dataset is gone already, so a file that stays is only worth a log record: it is swept
+    away later."""
     try:
         blobs.delete(key)
-    except OSError:
+    except (OSError, StorageUnavailable):
         logger.exception("blob %s was not deleted", key)

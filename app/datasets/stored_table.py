@@ -46,7 +46,7 @@ def read(blobs: Blobs, key: str) -> pa.Table:
     Only files that `write` made are ever opened here: Arrow trusts its files (an upload in this
     format would have to be validated in full first).
     """
-    with pa.memory_map(str(blobs.path(key))) as source:
+    with blobs.local(key) as path, pa.memory_map(str(path)) as source:
         return pa.ipc.open_file(source).read_all()
 
 
@@ -56,7 +56,7 @@ def batches(blobs: Blobs, key: str, names: Sequence[str]) -> Iterator[pa.RecordB
     Read and not mapped: pages of a mapped file would count as memory of the process. The levels of
     the texts, which all batches share, are read beside it.
     """
-    with pa.OSFile(str(blobs.path(key)), "rb") as source:
+    with blobs.local(key) as path, pa.OSFile(str(path), "rb") as source:
         schema = pa.ipc.open_file(source).schema
         fields = [schema.get_field_index(name) for name in dict.fromkeys(names)]
         file = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
@@ -96,7 +96,7 @@ def columns(blobs: Blobs, key: str, names: Sequence[str]) -> Iterator[StoredColu
 
 def row_count(blobs: Blobs, key: str) -> int:
     """The rows of the table; only the headers of its batches are read."""
-    with pa.memory_map(str(blobs.path(key))) as source:
+    with blobs.local(key) as path, pa.memory_map(str(path)) as source:
         file = pa.ipc.open_file(source)
         return sum(file.get_batch(index).num_rows for index in range(file.num_record_batches))
 

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -19,8 +20,9 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.inference import inversion, prediction
+from app.inference.inversion_schemas import FrontierOut, InvertIn, InvertOut, ItemsOut
 from app.inference.model_cache import ModelCache
-from app.inference.schemas import PREDICT_BODY, InvertIn, InvertOut, PredictionsOut
+from app.inference.schemas import PREDICT_BODY, PredictionsOut
 from app.models.trained_model import TrainedModel
 
 router = APIRouter(prefix="/v1/models", tags=["inference"], route_class=JsonRoute)
@@ -68,15 +70,27 @@ async def predict(request: Request, model: ServedModel, settings: CurrentSetting
     "/{model_id}/invert",
     operation_id="invert",
     summary="Backward: from a wanted output to an input",
+    response_class=Response,
     responses=documented(
         ModelNotFound, InvalidInput, MalformedJson, BodyTooLarge, UnsupportedMediaType
-    ),
+    )
+    | {
+        200: {
+            "model": InvertOut | ItemsOut | FrontierOut,
+            "description": "What was found; of `items` and of a `frontier`, in their order.",
+        }
+    },
 )
-async def invert(body: InvertIn, model: ServedModel, settings: CurrentSettings) -> InvertOut:
+async def invert(body: InvertIn, model: ServedModel, settings: CurrentSettings) -> Response:
     """The nearest input that gives the wanted output, within the limits of its features.
 
     The answer is 200 whatever the finding: `infeasible` comes with what can be reached.
     """
-    return await run_in_threadpool(
-        inversion.invert, model, body, steps_max=settings.invert_steps_max
+    answer = await run_in_threadpool(
+        inversion.invert,
+        model,
+        body,
+        steps_max=settings.invert_steps_max,
+        seconds_max=settings.invert_seconds_max,
     )
+    return Response(orjson.dumps(answer), media_type="application/json")

@@ -4,30 +4,26 @@ Each choice here has a reason in docs/decisions/0003: a key is never used twice,
 workers hold no memory limit of Dask's, and the scheduler never gives up on a task by itself.
 """
 
+import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import dask
-from distributed import Client, LocalCluster, Security, fire_and_forget
+from distributed import Client, LocalCluster, Security, Worker, fire_and_forget
 
 from app.jobs import training_run
+from app.jobs.cluster_programs import DASK_CONFIG, PRELOAD
+from app.jobs.credentials import Credentials, credentials_of
+from app.settings import Settings
 
-DASK_CONFIG = {
-    # Every task on a dead worker counts as failed here, bystanders too; the rows count deaths.
-    "distributed.scheduler.allowed-failures": 1000,
-    # A frozen worker is found by its job's lease, so that a long computation is left alone.
-    "distributed.scheduler.worker-ttl": "30 minutes",
-    "distributed.comm.timeouts.tcp": "15s",
-    "distributed.worker.profile.enabled": False,
-    "distributed.diagnostics.nvml": False,
-    # What a worker that is stopped or killed prints is no news: rows and dispatcher tell it.
-    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
-    "distributed.admin.large-graph-warning-threshold": "1GiB",
-}
+# What a worker that is stopped or killed prints is no news: rows and dispatcher tell it.
+QUIET_WORKERS = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
 CONNECT_SECONDS = 30
 ANSWER_SECONDS = 10
+CLOSE_SECONDS = 5
 
 
 class SchedulerState(NamedTuple):
@@ -73,11 +69,19 @@ class Cluster(NamedTuple):
 def local_cluster(workers: int, folder: Path) -> Iterator[Cluster]:
     """Worker processes on this machine, reachable from nowhere else and by nobody else.
 
-    Dask keeps its own files in `folder`.
+    Dask keeps its own files in `folder`. Raises OSError if a worker does not come to life.
     """
     with (
-        dask.config.set(DASK_CONFIG | {"temporary-directory": str(folder)}),
-        LocalCluster(
+        dask.config.set({**DASK_CONFIG, **QUIET_WORKERS, "temporary-directory": str(folder)}),
+        started_workers(workers) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield Cluster(client)
+
+
+def started_workers(workers: int) -> LocalCluster:
+    try:
+        return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
@@ -86,18 +90,62 @@ def local_cluster(workers: int, folder: Path) -> Iterator[Cluster]:
             security=Security.temporary(),
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
-            preload=["app.jobs.training_run"],
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield Cluster(client)
+            preload=[PRELOAD],
+        )
+    except RuntimeError as error:
+        raise ConnectionError("a worker died while it was being started") from error
 
 
 @contextmanager
-def remote_cluster(address: str) -> Iterator[Cluster]:
+def remote_cluster(address: str, credentials: Credentials | None) -> Iterator[Cluster]:
     """A cluster that runs elsewhere. Raises OSError while its scheduler cannot be reached."""
     with (
-        dask.config.set(DASK_CONFIG),
-        Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client,
+        dask.config.set(dict(DASK_CONFIG)),
+        Client(
+            address,
+            timeout=CONNECT_SECONDS,
+            set_as_default=False,
+            security=None if credentials is None else security(credentials),
+        ) as client,
     ):
         yield Cluster(client)
+
+
+def work(settings: Settings, *, port: int, health_port: int) -> None:
+    """Is a worker of a cluster, until a signal stops it or its scheduler is gone for good."""
+    with dask.config.set(dict(DASK_CONFIG)):
+        asyncio.run(working(settings, port=port, health_port=health_port))
+
+
+async def working(settings: Settings, *, port: int, health_port: int) -> None:
+    credentials = credentials_of(settings)
+    worker = await Worker(
+        settings.resolved_scheduler_address,
+        nthreads=1,
+        memory_limit=0,
+        local_directory=str(settings.data_dir.resolve() / "workers"),
+        port=port,
+        dashboard=False,
+        dashboard_address=f":{health_port}",
+        preload=[PRELOAD],
+        security=None if credentials is None else security(credentials),
+    )
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    ends = [asyncio.create_task(asked.wait()), asyncio.create_task(worker.finished())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    await worker.close(timeout=CLOSE_SECONDS)
+
+
+def security(credentials: Credentials) -> Security:
+    """For whichever side of a connection: nothing is said in plain."""
+    ca, cert, key = map(str, credentials)
+    return Security(
+        require_encryption=True,
+        tls_ca_file=ca,
+        tls_client_cert=cert,
+        tls_client_key=key,
+        tls_worker_cert=cert,
+        tls_worker_key=key,
+    )

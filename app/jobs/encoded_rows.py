@@ -4,8 +4,11 @@ Either way the rows are those of one part of the split, in the order of the tabl
 functions encode them; only where they are written to differs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from itertools import cycle
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from app.datasets import stored_table
 from app.jobs.row_weights import RowWeights
 from app.jobs.targets import Targets
-from app.numeric import preprocessing
+from app.numeric.encoding import encode_into
 from app.numeric.preprocessing import Preprocessing
 from app.numeric.rows import Block, DataArray, Rows, block_rows_of, rows_from
 from app.storage.blobs import Blobs
@@ -57,11 +60,14 @@ class PartOfRows(NamedTuple):
     weight_mean: float
 
 
-def in_memory(encoding: Encoding, parts: tuple[PartOfRows, ...]) -> tuple[Rows, ...]:
-    """The rows of each part, from one reading of the file."""
+def in_memory(
+    encoding: Encoding, parts: tuple[PartOfRows, ...], heed: Callable[[], None]
+) -> tuple[Rows, ...]:
+    """The rows of each part, from one reading of the file; `heed` is called before each batch."""
     buffers = [empty_block(encoding, part.size) for part in parts]
     filled = [0] * len(parts)
     for first, cells in numbered_batches(encoding):
+        heed()
         for index, part in enumerate(parts):
             chosen = chosen_rows(part, first, cells)
             end = filled[index] + len(chosen)
@@ -71,16 +77,20 @@ def in_memory(encoding: Encoding, parts: tuple[PartOfRows, ...]) -> tuple[Rows, 
 
 
 def streamed(encoding: Encoding, part: PartOfRows) -> Rows:
-    """The rows of a part, read and encoded in every pass: two batches and a block in memory."""
-    block_rows = block_rows_of(encoding.inputs + 1, part.size, encoding.dtype.itemsize)
+    """The rows of a part, read and encoded in every pass: two batches and two blocks in memory.
+
+    One thread reads a batch and one encodes it while the caller works on the block before.
+    """
+    width, itemsize = encoding.inputs + 1, encoding.dtype.itemsize
+    block_rows = block_rows_of(width, part.size, itemsize, stored_table.BATCH_BYTES)
 
     def blocks() -> Iterator[Block]:
-        buffer = empty_block(encoding, block_rows)
+        buffers = cycle([empty_block(encoding, block_rows), empty_block(encoding, block_rows)])
         for first, cells in ahead(numbered_batches(encoding)):
             chosen = chosen_rows(part, first, cells)
             for start in range(0, len(chosen), block_rows):
                 piece = chosen[start : start + block_rows]
-                block = columns_of(buffer, 0, len(piece))
+                block = columns_of(next(buffers), 0, len(piece))
                 write(encoding, part, cells, piece, block)
                 yield block
             # Else the batch would stay in memory while the next one is read.
@@ -93,17 +103,19 @@ def streamed(encoding: Encoding, part: PartOfRows) -> Rows:
         block_rows=block_rows,
         dtype=encoding.dtype,
         in_memory=False,
-        blocks=blocks,
+        blocks=lambda: ahead(blocks()),
     )
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each fetched by a thread while the one before is used: so disk and processor
-    work at the same time."""
+    """The same items, each fetched by a thread while the one before is used."""
+    # Warnings that the caller has silenced stay silent in the thread.
+    context = copy_context()
     with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, items, None)
+        fetch = partial(context.run, lambda: next(items, None))
+        following = thread.submit(fetch)
         while (item := following.result()) is not None:
-            following = thread.submit(next, items, None)
+            following = thread.submit(fetch)
             yield item
             del item
 
@@ -151,8 +163,8 @@ def write(
     out: Block,
 ) -> None:
     """Encodes the chosen rows of a batch into a block of as many."""
-    columns = [cells[name][chosen] for name in encoding.input_names]
-    preprocessing.encode_into(encoding.preprocessing, columns, out.x[:-1])
+    columns = [cells[name] for name in encoding.input_names]
+    encode_into(encoding.preprocessing, columns, out.x[:-1], chosen)
     targets, weights = encoding.targets, encoding.weights
     wanted = [cells[name][chosen] for name in targets.names]
     targets.write(wanted, out.y)

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.jobs import queries
-from app.jobs.states import JobState, require_move
-from app.storage.arrays import pack
+from app.jobs import history, queries
+from app.jobs.states import Action, JobState, is_terminal, require_move
 from app.storage.database import Session, clock
-from app.storage.tables import HistoryBlockRow, JobRow, JobTransitionRow
+from app.storage.tables import CheckpointRow, JobRow, JobTransitionRow
 from app.storage.wakeups import announce
 
 
@@ -24,14 +23,24 @@ class Replaced(Exception):
     """This attempt has lost the job: stop computing, write nothing."""
 
 
+class SavedState(NamedTuple):
+    """A checkpoint as it is stored, after `epoch` whole epochs."""
+
+    epoch: int
+    state: bytes
+    environment: dict[str, Any]
+
+
 class Claim(NamedTuple):
-    """The right of one worker to run one attempt of a job."""
+    """The right of one worker to run one attempt of a job, from a checkpoint if there is one."""
 
     job_id: str
     owner: str
     name: str
     attempt: int
     resolved_spec: dict[str, Any]
+    checkpoint: SavedState | None = None
+    wanted: Action | None = None
 
 
 def move(
@@ -45,8 +54,10 @@ def move(
         row.started_at = row.started_at or now
     else:
         row.lease_ends_at = None
-        if to is not JobState.QUEUED:
-            row.ended_at = now
+    if is_terminal(to):
+        row.ended_at = now
+        row.wanted = None
+        queries.delete_checkpoint(session, row.id)
     record(session, row, reason=reason, at=now)
     announce(session)
 
@@ -92,10 +103,20 @@ def claim(
     row.worker = worker
     row.heartbeat_at = now
     row.lease_ends_at = now + timedelta(seconds=lease_seconds)
-    row.progress = None
-    queries.delete_history(session, job_id)
     move(session, row, JobState.RUNNING, reason="claimed", at=now)
-    return Claim(job_id, row.owner, row.name, row.attempt, row.resolved_spec)
+    saved = queries.checkpoint(session, job_id)
+    if saved is None:
+        row.progress = None
+        queries.delete_history(session, job_id)
+    return Claim(
+        job_id,
+        row.owner,
+        row.name,
+        row.attempt,
+        row.resolved_spec,
+        None if saved is None else SavedState(saved.epoch, saved.state, saved.environment),
+        wanted_of(row),
+    )
 
 
 def beat(
@@ -105,20 +126,61 @@ def beat(
     *,
     lease_seconds: float,
     progress: Mapping[str, Any] | None = None,
-    records: NDArray[np.float64] | None = None,
-) -> bool:
-    """Renews the lease and stores what is new; True when the job is to be cancelled.
+) -> Action | None:
+    """Renews the lease and tells how far the job is; what is wanted of it comes back."""
+    row = held(session, job_id, attempt)
+    renew(session, row, lease_seconds=lease_seconds)
+    if progress is not None:
+        row.progress = dict(progress)
+    return wanted_of(row)
+
+
+def hear(session: Session, job_id: str, attempt: int) -> Action | None:
+    """What is wanted of a job that this attempt still has; nothing is locked. Raises Replaced."""
+    return wanted_of(still_had(queries.find_any(session, job_id), attempt))
+
+
+def save(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    *,
+    lease_seconds: float,
+    progress: Mapping[str, Any] | None,
+    records: NDArray[np.float64],
+    checkpoint: SavedState,
+) -> Action | None:
+    """A beat that also stores a checkpoint and the history up to it, all of it or nothing.
 
     `records` (k, 4) are epochs not stored yet: epoch, cost, validation cost, step norm.
     """
     row = held(session, job_id, attempt)
+    renew(session, row, lease_seconds=lease_seconds)
+    store(session, row, progress=progress, records=records, checkpoint=checkpoint)
+    return wanted_of(row)
+
+
+def renew(session: Session, row: JobRow, *, lease_seconds: float) -> None:
     now = clock(session)
     row.heartbeat_at = now
     row.lease_ends_at = now + timedelta(seconds=lease_seconds)
-    if progress is not None:
-        row.progress = dict(progress)
-    add_history(session, job_id, records)
-    return row.cancel_wanted
+
+
+def store(
+    session: Session,
+    row: JobRow,
+    *,
+    progress: Mapping[str, Any] | None,
+    records: NDArray[np.float64],
+    checkpoint: SavedState | None,
+) -> None:
+    """How far a run has come. Without a checkpoint the history is not stored either: the next
+    attempt, which starts where the one before this one did, will write it again."""
+    if checkpoint is None:
+        return
+    row.progress = None if progress is None else dict(progress)
+    history.append(session, row.id, records)
+    session.merge(CheckpointRow(job_id=row.id, saved_at=clock(session), **checkpoint._asdict()))
 
 
 def finish(
@@ -136,8 +198,9 @@ def finish(
     False if it is cancelled instead, because that was promised to the caller in the meantime.
     """
     row = held(session, job_id, attempt)
-    add_history(session, job_id, records)
-    if row.cancel_wanted:
+    if records is not None:
+        history.append(session, job_id, records, ended=True)
+    if row.wanted == Action.CANCEL:
         move(session, row, JobState.CANCELLED, reason="cancelled_by_user")
         return False
     for column, value in values.items():
@@ -146,39 +209,79 @@ def finish(
     return True
 
 
-def release(session: Session, job_id: str, attempt: int) -> None:
-    """The worker stops and gives the job back: nobody died, so no death is counted."""
-    give_back(session, held(session, job_id, attempt), reason="worker_stopped")
+def release(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    *,
+    reason: str,
+    progress: Mapping[str, Any] | None,
+    records: NDArray[np.float64],
+    checkpoint: SavedState | None,
+) -> None:
+    """The run ends here and can go on from its checkpoint: paused, or queued if its worker stops.
+
+    Nobody died, so no death is counted.
+    """
+    row = held(session, job_id, attempt)
+    store(session, row, progress=progress, records=records, checkpoint=checkpoint)
+    give_back(session, row, reason=reason)
 
 
 def held(session: Session, job_id: str, attempt: int) -> JobRow:
     """The job's row, locked. Raises Replaced unless this attempt still has the job."""
-    row = queries.find_and_lock(session, job_id)
+    return still_had(queries.find_and_lock(session, job_id), attempt)
+
+
+def still_had(row: JobRow | None, attempt: int) -> JobRow:
     if row is None or row.state != JobState.RUNNING or row.attempt != attempt:
-        raise Replaced(job_id)
+        raise Replaced
     return row
 
 
-def add_history(session: Session, job_id: str, records: NDArray[np.float64] | None) -> None:
-    if records is not None and len(records):
-        block = HistoryBlockRow(
-            job_id=job_id, first_epoch=int(records[0, 0]), records=pack(records)
-        )
-        # Not `add`: the block may be there already, if the answer to its commit was lost.
-        session.merge(block)
+def wanted_of(row: JobRow) -> Action | None:
+    return None if row.wanted is None else Action(row.wanted)
 
 
 def cancel(session: Session, row: JobRow) -> None:
-    """Ends a queued job at once; a running one ends at its next beat."""
-    row.cancel_wanted = True
-    if row.state == JobState.QUEUED:
+    """Ends a job at once; a running one ends at its next beat."""
+    row.wanted = Action.CANCEL
+    if row.state != JobState.RUNNING:
         move(session, row, JobState.CANCELLED, reason="cancelled_by_user")
 
 
-def take_back(session: Session, row: JobRow, *, attempts_max: int) -> None:
-    """The worker is gone: the job is queued for another one, or failed after too many deaths."""
-    row.deaths += 1
-    if row.deaths < attempts_max or row.cancel_wanted:
+def stop(session: Session, row: JobRow) -> None:
+    """Training ends and keeps its model; one that is paused needs a worker to do that."""
+    row.wanted = Action.STOP
+    if row.state == JobState.PAUSED:
+        row.delivery += 1
+        move(session, row, JobState.QUEUED, reason="stopped_by_user")
+
+
+def pause(session: Session, row: JobRow) -> None:
+    """A queued job is paused at once, a running one at its next beat."""
+    if row.state == JobState.QUEUED:
+        move(session, row, JobState.PAUSED, reason="paused_by_user")
+    elif row.state == JobState.RUNNING:
+        row.wanted = Action.PAUSE
+
+
+def resume(session: Session, row: JobRow) -> None:
+    """A paused job is queued, under a new delivery; a pause that has not happened is taken back."""
+    if row.state == JobState.PAUSED:
+        row.delivery += 1
+        move(session, row, JobState.QUEUED, reason="resumed_by_user")
+    elif row.wanted == Action.PAUSE:
+        row.wanted = None
+
+
+def take_back(session: Session, row: JobRow, *, attempts_max: int, blameless: bool = False) -> None:
+    """The worker is gone: the job is queued for another one, or failed after too many deaths.
+
+    `blameless` counts no death: the worker may have left because it could not renew its lease.
+    """
+    row.deaths += not blameless
+    if row.deaths < attempts_max or row.wanted == Action.CANCEL:
         give_back(session, row, reason="worker_lost")
         return
     row.error = {
@@ -189,10 +292,21 @@ def take_back(session: Session, row: JobRow, *, attempts_max: int) -> None:
     move(session, row, JobState.FAILED, reason="worker_lost")
 
 
+def start_anew(session: Session, job_id: str, attempt: int) -> None:
+    """Forgets a checkpoint that this version cannot read, and the history up to it."""
+    held(session, job_id, attempt).progress = None
+    queries.delete_checkpoint(session, job_id)
+    queries.delete_history(session, job_id)
+
+
 def give_back(session: Session, row: JobRow, *, reason: str) -> None:
-    """Queues a running job again, under a new delivery that fences off copies of the old one."""
-    if row.cancel_wanted:
+    """A running job is queued again, under a new delivery that fences off copies of the old one;
+    or it becomes what was wanted of it."""
+    if row.wanted == Action.CANCEL:
         move(session, row, JobState.CANCELLED, reason="cancelled_by_user")
+    elif row.wanted == Action.PAUSE:
+        row.wanted = None
+        move(session, row, JobState.PAUSED, reason="paused_by_user")
     else:
         row.delivery += 1
         move(session, row, JobState.QUEUED, reason=reason)
@@ -207,12 +321,27 @@ def send_anew(session: Session, job_id: str, delivery: int) -> None:
         announce(session)
 
 
-def take_back_lost(session: Session, *, attempts_max: int, everything: bool = False) -> int:
-    """Takes back running jobs whose lease has ended, or all if no worker can be alive."""
+def take_back_lost(
+    session: Session,
+    *,
+    attempts_max: int,
+    everything: bool = False,
+    renewable_since: datetime | None = None,
+) -> int:
+    """Takes back running jobs whose lease has ended, or all if no worker can be alive.
+
+    A lease that was last renewed before `renewable_since` counts no death: its worker may have been
+    unable to renew it, and have left the job for that.
+    """
     now = None if everything else clock(session)
     lost = queries.lock_in_state(session, JobState.RUNNING, lease_ended_before=now)
     for row in lost:
-        take_back(session, row, attempts_max=attempts_max)
+        blameless = (
+            renewable_since is not None
+            and row.heartbeat_at is not None
+            and row.heartbeat_at < renewable_since
+        )
+        take_back(session, row, attempts_max=attempts_max, blameless=blameless)
     return len(lost)
 
 

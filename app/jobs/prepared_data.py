@@ -1,6 +1,6 @@
 """From a stored table to the rows that training takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,29 +47,40 @@ class PreparedData(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A stored table, of so many rows."""
+    """A stored table, of so many rows. `heed` is called before each column that is read."""
 
     blobs: Blobs
     key: str
     rows: int
     described: dict[str, Column]
+    heed: Callable[[], None]
 
     def column(self, name: str) -> StoredColumn:
-        return stored_table.column(self.blobs, self.key, name)
+        return next(self.columns([name]))
 
     def columns(self, names: Sequence[str]) -> Iterator[StoredColumn]:
-        return stored_table.columns(self.blobs, self.key, names)
+        for column in stored_table.columns(self.blobs, self.key, names):
+            self.heed()
+            yield column
 
 
-def prepare(database: Database, blobs: Blobs, owner: str, spec: ResolvedSpec) -> PreparedData:
+def prepare(
+    database: Database,
+    blobs: Blobs,
+    owner: str,
+    spec: ResolvedSpec,
+    *,
+    heed: Callable[[], None] = lambda: None,
+) -> PreparedData:
     """The encoded rows, split; the preprocessing is fitted on the training rows alone.
 
-    Raises NumericError for a table that cannot be trained on as asked.
+    `heed` is called between pieces of the work, and may raise to end it. Raises NumericError for a
+    table that cannot be trained on as asked.
     """
     with database.reading() as session:
         row = datasets.get(session, owner, spec.dataset_id)
     described = {column.name: column for column in columns.from_json(row.columns)}
-    source = Source(blobs, row.blob_key, row.row_count, described)
+    source = Source(blobs, row.blob_key, row.row_count, described, heed)
     targets, places = targets_of(source, spec)
     held_out = validates(
         spec.validation, source.rows, seed=spec.seed, column=split_column(source, spec)
@@ -97,7 +108,7 @@ def prepare(database: Database, blobs: Blobs, owner: str, spec: ResolvedSpec) ->
         weights=weights,
         dtype=np.dtype(spec.dtype),
     )
-    training, validation = rows_of(encoding, held_out, weights, held_in_memory=spec.in_memory)
+    training, validation = rows_of(encoding, held_out, weights, heed if spec.in_memory else None)
     return PreparedData(
         training=training,
         validation=validation,
@@ -139,17 +150,23 @@ def training_columns(
 
 
 def rows_of(
-    encoding: Encoding, held_out: Mask, weights: RowWeights | None, *, held_in_memory: bool
+    encoding: Encoding,
+    held_out: Mask,
+    weights: RowWeights | None,
+    read_heeding: Callable[[], None] | None,
 ) -> tuple[Rows, Rows | None]:
-    """The rows that train and those held out, None without any."""
+    """The rows that train and those held out, None without any.
+
+    They are read into memory with `read_heeding`, without it in every pass.
+    """
     count = int(held_out.sum())
     means = (1.0, 1.0) if weights is None else (weights.training_mean, weights.validation_mean)
     training = PartOfRows(~held_out, len(held_out) - count, means[0])
     validation = PartOfRows(held_out, count, means[1])
     parts = (training, validation) if count else (training,)
     rows = (
-        in_memory(encoding, parts)
-        if held_in_memory
+        in_memory(encoding, parts, read_heeding)
+        if read_heeding is not None
         else tuple(streamed(encoding, part) for part in parts)
     )
     return rows[0], rows[1] if count else None

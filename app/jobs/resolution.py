@@ -53,6 +53,12 @@ class Resolution(NamedTuple):
         copies = MINI_BATCH_COPIES if "batch_size" in self.problem.options else 1
         return self.problem.rows * (self.problem.side + self.problem.outputs) * itemsize * copies
 
+    @property
+    def multiply_adds(self) -> int:
+        """Of the products with w, if training takes all of its epochs."""
+        problem = self.problem
+        return problem.rows * problem.inputs * problem.outputs * self.spec.solver.epochs
+
 
 def resolve(
     spec: TrainingSpec, columns: Sequence[Column], row_count: int, settings: Settings
@@ -74,6 +80,7 @@ def resolve(
             solver=solver,
             problem=found.problem,
             row_count=row_count,
+            multiply_adds=found.multiply_adds,
         ),
         settings,
     )
@@ -90,6 +97,7 @@ def resolve(
         regularization=resolved_regularization(found),
         task=found.task,
         in_memory=in_memory,
+        multiply_adds=found.multiply_adds,
     )
 
 

@@ -1,6 +1,7 @@
 """Jobs on the wire."""
 
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +9,9 @@ from pydantic import BaseModel, Field
 
 from app.api.finite import finite_or_none
 from app.api.paging import Page
+from app.jobs.queueing import QueuePlace
 from app.jobs.service import WatchedJob
-from app.jobs.states import JobState, allowed_actions, is_terminal
+from app.jobs.states import Action, JobState, allowed_actions, is_terminal
 from app.jobs.training_spec import ResolvedSpec
 from app.models.schemas import ScoresOut, scores_out
 
@@ -20,6 +22,8 @@ class ProgressOut(BaseModel):
     fraction: float
     cost: float | None = Field(description="Null once it is no longer finite.")
     validation_cost: float | None
+    rows_per_second: float | None = None
+    eta_seconds: float | None = Field(None, description="At most: training may end before.")
 
 
 class JobErrorOut(BaseModel):
@@ -51,6 +55,13 @@ class EnvironmentOut(BaseModel):
     machine: str
 
 
+class QueuePlaceOut(BaseModel):
+    position: int = Field(description="1 is next. Jobs of other owners may still come before it.")
+    expected_start_at: datetime | None = Field(
+        description="At the pace of the last jobs; null while none has ended."
+    )
+
+
 class JobOut(BaseModel):
     """One request to train, and how far it has come."""
 
@@ -58,9 +69,10 @@ class JobOut(BaseModel):
     name: str
     state: JobState
     terminal: bool = Field(description="True once the state can no longer change.")
-    allowed_actions: list[str]
+    allowed_actions: list[Action]
     dataset_id: str = Field(description="The dataset may have been deleted since.")
     spec: ResolvedSpec = Field(description="As asked, with every default decided.")
+    queue: QueuePlaceOut | None = Field(description="Where it waits; null unless it is queued.")
     progress: ProgressOut | None
     stop_reason: str | None
     scores: dict[str, ScoresOut] | None
@@ -71,7 +83,7 @@ class JobOut(BaseModel):
     model_id: str | None
     error: JobErrorOut | None
     attempt: int
-    cancel_wanted: bool
+    wanted: Action | None = Field(description="What was asked of the job and has not happened yet.")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -80,6 +92,36 @@ class JobOut(BaseModel):
 
 class JobPage(Page):
     items: list[JobOut]
+
+
+class EventOut(BaseModel):
+    id: str
+    event: str = Field(description="state, history or progress")
+    data: dict[str, Any]
+
+
+class FeedOut(BaseModel):
+    """The events behind a place; `next` is the place to ask for next."""
+
+    items: list[EventOut]
+    next: str
+    terminal: bool = Field(description="True once nothing more will come.")
+
+
+# Of each event, as is usual before OpenAPI 3.2, which has `itemSchema` for it.
+STREAMED_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "What to send as Last-Event-ID; not of progress."},
+        "event": {"enum": ["state", "history", "progress", "bye"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"type": "object"},
+        },
+    },
+}
 
 
 class HistoryOut(BaseModel):
@@ -93,18 +135,20 @@ class HistoryOut(BaseModel):
     step_norm: list[float | None]
 
 
-def job_out(job: WatchedJob) -> JobOut:
+def job_out(job: WatchedJob, place: QueuePlace | None) -> JobOut:
     row = job.row
     state = JobState(row.state)
+    wanted = None if row.wanted is None else Action(row.wanted)
     spec = ResolvedSpec.model_validate(row.resolved_spec)
     return JobOut(
         id=row.id,
         name=row.name,
         state=state,
         terminal=is_terminal(state),
-        allowed_actions=list(allowed_actions(state)),
+        allowed_actions=list(allowed_actions(state, wanted, has_checkpoint=job.has_checkpoint)),
         dataset_id=spec.dataset_id,
         spec=spec,
+        queue=None if place is None else QueuePlaceOut(**place._asdict()),
         progress=None if row.progress is None else ProgressOut(**row.progress),
         stop_reason=row.stop_reason,
         scores=None if row.scores is None else scores_out(row.scores),
@@ -113,7 +157,7 @@ def job_out(job: WatchedJob) -> JobOut:
         model_id=row.model_id,
         error=None if row.error is None else JobErrorOut(**row.error),
         attempt=row.attempt,
-        cancel_wanted=row.cancel_wanted,
+        wanted=wanted,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

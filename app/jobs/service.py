@@ -1,6 +1,7 @@
-"""What happens to jobs when callers ask: created, listed, watched, cancelled."""
+"""What happens to jobs when callers ask: created, listed, watched, and told what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +9,15 @@ from numpy.typing import NDArray
 
 from app.datasets import columns
 from app.datasets import queries as dataset_queries
-from app.errors import DatasetNotFound, JobEnded, JobNotFound
-from app.jobs import history, lifecycle, queries
+from app.errors import (
+    ActionNotAllowed,
+    DatasetNotFound,
+    JobEnded,
+    JobNotFound,
+)
+from app.jobs import history, lifecycle, queries, queueing
 from app.jobs.resolution import resolve
-from app.jobs.states import JobState, is_terminal
+from app.jobs.states import Action, JobState, allowed_actions, is_so, is_terminal
 from app.jobs.training_spec import ResolvedSpec, TrainingSpec
 from app.settings import Settings
 from app.storage.database import Session, clock
@@ -19,12 +25,31 @@ from app.storage.ids import new_id
 from app.storage.tables import JobRow, JobTransitionRow
 from app.storage.wakeups import announce
 
+STEPS: Mapping[Action, Callable[[Session, JobRow], None]] = MappingProxyType(
+    {
+        Action.CANCEL: lifecycle.cancel,
+        Action.STOP: lifecycle.stop,
+        Action.PAUSE: lifecycle.pause,
+        Action.RESUME: lifecycle.resume,
+    }
+)
+# The ends, by state and stop reason, that are what an action asked for.
+REACHED: Mapping[Action, frozenset[tuple[JobState, str | None]]] = MappingProxyType(
+    {
+        Action.CANCEL: frozenset({(JobState.CANCELLED, None)}),
+        Action.STOP: frozenset({(JobState.SUCCEEDED, "user")}),
+        Action.PAUSE: frozenset(),
+        Action.RESUME: frozenset(),
+    }
+)
+
 
 class WatchedJob(NamedTuple):
-    """A job's row with the moves that it made."""
+    """A job's row with the moves that it made, and whether it has a checkpoint."""
 
     row: JobRow
     transitions: Sequence[JobTransitionRow]
+    has_checkpoint: bool
 
 
 def check(session: Session, settings: Settings, owner: str, spec: TrainingSpec) -> ResolvedSpec:
@@ -38,6 +63,7 @@ def check(session: Session, settings: Settings, owner: str, spec: TrainingSpec) 
 def create(session: Session, settings: Settings, owner: str, spec: TrainingSpec) -> WatchedJob:
     """A queued job; the dispatcher wakes when the transaction commits."""
     resolved = check(session, settings, owner, spec)
+    queueing.require_room(session, settings, owner, multiply_adds=resolved.multiply_adds)
     now = clock(session)
     row = JobRow(
         id=new_id("job"),
@@ -47,10 +73,10 @@ def create(session: Session, settings: Settings, owner: str, spec: TrainingSpec)
         spec=spec.model_dump(mode="json"),
         resolved_spec=resolved.as_json(),
         state=JobState.QUEUED,
-        cancel_wanted=False,
         delivery=1,
         attempt=0,
         deaths=0,
+        multiply_adds=resolved.multiply_adds,
         created_at=now,
     )
     session.add(row)
@@ -73,15 +99,20 @@ def find(session: Session, owner: str, job_id: str) -> JobRow:
 
 def watch(session: Session, row: JobRow) -> WatchedJob:
     session.flush()
-    return WatchedJob(row, queries.transitions(session, [row.id]))
+    saved = bool(queries.with_checkpoint(session, [row.id]))
+    return WatchedJob(row, queries.transitions(session, [row.id]), saved)
 
 
 def newest(
     session: Session, owner: str, *, before: str | None, limit: int, state: JobState | None
 ) -> list[WatchedJob]:
     rows = queries.newest(session, owner, before=before, limit=limit, state=state)
-    moves = queries.transitions(session, [row.id for row in rows])
-    return [WatchedJob(row, [move for move in moves if move.job_id == row.id]) for row in rows]
+    ids = [row.id for row in rows]
+    moves, saved = queries.transitions(session, ids), queries.with_checkpoint(session, ids)
+    return [
+        WatchedJob(row, [move for move in moves if move.job_id == row.id], row.id in saved)
+        for row in rows
+    ]
 
 
 def loss_history(
@@ -89,17 +120,31 @@ def loss_history(
 ) -> tuple[NDArray[np.float64], int]:
     """Records (k, 4) of at most `points_max` epochs, and how many epochs there are."""
     find(session, owner, job_id)
-    records = history.join(queries.history_blocks(session, job_id))
-    return history.thin(records, points_max), len(records)
+    return history.read(session, job_id, points_max=points_max)
 
 
-def cancel(session: Session, owner: str, job_id: str) -> WatchedJob:
-    """Repeatable. Raises JobEnded if the job has succeeded or failed."""
+def act(session: Session, owner: str, job_id: str, action: Action) -> WatchedJob:
+    """Does what was asked for, or sees to it that the worker does. Repeatable.
+
+    Raises JobNotFound, JobEnded, or ActionNotAllowed with what is allowed.
+    """
     row = queries.find_and_lock(session, job_id, owner=owner)
     if row is None:
         raise JobNotFound(job_id)
     state = JobState(row.state)
-    if is_terminal(state) and state is not JobState.CANCELLED:
-        raise JobEnded(f"The job has {state}; nothing is left to cancel.")
-    lifecycle.cancel(session, row)
+    if is_terminal(state):
+        if (state, row.stop_reason) not in REACHED[action]:
+            raise JobEnded(f"The job has {state}; nothing is left to {action}.")
+        return watch(session, row)
+    wanted = lifecycle.wanted_of(row)
+    if is_so(state, wanted, action):
+        return watch(session, row)
+    saved = bool(queries.with_checkpoint(session, [job_id]))
+    allowed = allowed_actions(state, wanted, has_checkpoint=saved)
+    if action not in allowed:
+        reason = f"it is {state}" + (f" and is to {row.wanted}" if row.wanted else "")
+        raise ActionNotAllowed(
+            f"The job cannot {action} now: {reason}. Allowed: {', '.join(allowed)}.", allowed
+        )
+    STEPS[action](session, row)
     return watch(session, row)

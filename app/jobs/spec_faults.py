@@ -27,6 +27,7 @@ class Question(NamedTuple):
     solver: str
     problem: Problem
     row_count: int
+    multiply_adds: int
 
 
 def faults(question: Question, settings: Settings) -> list[Fault]:
@@ -280,3 +281,15 @@ def size_faults(question: Question, settings: Settings) -> Iterator[Fault]:
             f"{settings.parameters_max:,} are allowed here."
         )
         yield Fault(detail, "/inputs")
+    budget = min(settings.job_budget, settings.owner_budget)
+    if question.multiply_adds > budget:
+        epochs = question.spec.solver.epochs
+        epochs_max = budget * epochs // question.multiply_adds
+        remedy = f"at most {epochs_max:,} epochs, or " if epochs_max else ""
+        detail = (
+            f"Training may take {problem.rows:,} rows x {problem.inputs:,} encoded inputs x "
+            f"{problem.outputs:,} outputs x {epochs:,} epochs = {question.multiply_adds:,} "
+            f"multiply-adds; at most {budget:,} are allowed here. Ask for {remedy}fewer inputs or "
+            "rows."
+        )
+        yield Fault(detail, "/solver/epochs")

@@ -5,24 +5,36 @@ named `dask_...` are those that Dask calls in a module that a worker preloads.
 """
 
 import logging
+import time
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from app.datasets import service as datasets
+from app.errors import StorageUnavailable
 from app.jobs import lifecycle
-from app.jobs.environment import BLAS_THREADS
+from app.jobs.environment import BLAS_THREADS, environment
 from app.jobs.lifecycle import Claim, Replaced
 from app.jobs.part_scores import part_scores
 from app.jobs.prepared_data import PreparedData, prepare
-from app.jobs.recorder import FinishedModel, Recorder
-from app.jobs.states import JobState
+from app.jobs.recorder import Ending, FinishedModel, Interrupted, Recorder
+from app.jobs.states import Action, JobState
 from app.jobs.training_spec import ResolvedSpec, ScheduleSpec, SolverSpec
 from app.jobs.worker import Worker, this_worker
 from app.models.trained_model import TrainedModel
+from app.numeric import checkpoints
 from app.numeric.errors import NumericError
 from app.numeric.method import Schedule, Settings
-from app.numeric.training import Progress, StopReason, TrainingPlan, train
+from app.numeric.training import (
+    Checkpoint,
+    Progress,
+    StopReason,
+    TrainingPlan,
+    standing,
+    train,
+)
 from app.storage.database import UNAVAILABLE
 from app.storage.ids import new_id
 from app.telemetry import logs
@@ -30,9 +42,15 @@ from app.telemetry import logs
 logger = logging.getLogger(__name__)
 
 MOMENTUM = 0.9
+GIVE_BACK_SECONDS = 5.0
 SEPARABLE = (
     "The classes can be told apart without a mistake, so without a penalty there is no best layer: "
     "the weights only grow. Set regularization.l2, for example 1e-3."
+)
+
+MOVED = (
+    "It went on from a checkpoint that other libraries or another machine had written, so its last "
+    "digits may differ from those of a run without an interruption."
 )
 
 
@@ -41,17 +59,26 @@ def dask_setup(_: object) -> None:
 
 
 def dask_teardown(_: object) -> None:
-    """The worker was told to stop: the job that it runs is given back at the end of its epoch."""
-    this_worker().stopping.set()
+    """The worker was told to stop: the job that it runs is given back with a checkpoint.
+
+    Before the connection is closed, at which the scheduler would take the worker for dead.
+    """
+    worker = this_worker()
+    worker.stopping.set()
+    if worker.busy.acquire(timeout=GIVE_BACK_SECONDS):
+        worker.busy.release()
 
 
 def run(job_id: str, delivery: int) -> None:
     """What the dispatcher sends to a worker process; the row holds the result."""
-    run_on(this_worker(), job_id, delivery)
+    worker = this_worker()
+    with worker.busy:
+        run_on(worker, job_id, delivery)
 
 
 def run_on(worker: Worker, job_id: str, delivery: int) -> None:
     """Runs the job if this delivery of it is still wanted."""
+    claimed_at = time.monotonic()
     try:
         claim = claimed(worker, job_id, delivery)
     except UNAVAILABLE as error:
@@ -60,13 +87,13 @@ def run_on(worker: Worker, job_id: str, delivery: int) -> None:
         return
     if claim is None:
         return
-    recorder = Recorder(worker, claim)
+    recorder = Recorder(worker, claim, claimed_at=claimed_at)
     marks = {"job_id": job_id, "attempt": claim.attempt}
     try:
-        with threadpool_limits(limits=BLAS_THREADS), recorder.keeping_lease():
+        with threadpool_limits(limits=BLAS_THREADS), recorder.lease.kept():
             carry_out_or_fail(worker, claim, recorder)
     except Replaced:
-        logger.warning("replaced by another attempt", extra=marks)
+        logger.warning("left: another attempt has the job, or may soon", extra=marks)
     except UNAVAILABLE:
         logger.exception("the end could not be written; the lease decides", extra=marks)
 
@@ -88,6 +115,9 @@ def carry_out_or_fail(worker: Worker, claim: Claim, recorder: Recorder) -> None:
         carry_out(worker, claim, recorder)
     except (Replaced, *UNAVAILABLE):
         raise
+    except StorageUnavailable:
+        # Nobody died; whoever claims it next waits for the store again.
+        recorder.give_back(reason="storage_unavailable")
     except NumericError as error:
         fail(recorder, "unsuitable_data", f"The table cannot be trained on: {error}")
     except MemoryError:
@@ -100,17 +130,95 @@ def carry_out_or_fail(worker: Worker, claim: Claim, recorder: Recorder) -> None:
 
 def carry_out(worker: Worker, claim: Claim, recorder: Recorder) -> None:
     spec = ResolvedSpec.model_validate(claim.resolved_spec)
-    data = recorder.waiting(lambda: prepare(worker.database, worker.blobs, claim.owner, spec))
+    with ExitStack() as held:
+        try:
+            # To the end: a pass over the rows must not find that it has to be fetched again.
+            recorder.waiting(lambda: hold_table(worker, claim, spec, held))
+            data = recorder.waiting(
+                lambda: prepare(
+                    worker.database, worker.blobs, claim.owner, spec, heed=recorder.heed
+                )
+            )
+        except Interrupted as interrupted:
+            leave(recorder, interrupted.ending)
+            return
+        carry_out_on(data, claim, spec, recorder)
+
+
+def hold_table(worker: Worker, claim: Claim, spec: ResolvedSpec, held: ExitStack) -> None:
+    """Brings the dataset's blob to this machine, where it stays as long as `held` does."""
+    with worker.database.reading() as session:
+        key = datasets.get(session, claim.owner, spec.dataset_id).blob_key
+    held.enter_context(worker.blobs.local(key))
+
+
+def carry_out_on(data: PreparedData, claim: Claim, spec: ResolvedSpec, recorder: Recorder) -> None:
+    resume = checkpoint_of(claim, recorder)
+    last, ending = trained(data, spec, resume, recorder)
+    # What comes now is short, and is wanted whatever else is.
+    recorder.listens = False
+    if ending is None or ending is Ending.STOP:
+        end(claim, spec, data, last, recorder)
+    else:
+        leave(recorder, ending)
+
+
+def leave(recorder: Recorder, ending: Ending) -> None:
+    """The run ends here and leaves no model."""
+    match ending:
+        case Ending.CANCEL:
+            recorder.finish(JobState.CANCELLED, reason="cancelled_by_user")
+        case Ending.PAUSE:
+            recorder.give_back(reason="pause_withdrawn")
+        case Ending.LOST:
+            raise Replaced
+        case _:
+            recorder.give_back(reason="worker_stopped")
+
+
+def trained(
+    data: PreparedData, spec: ResolvedSpec, resume: Checkpoint | None, recorder: Recorder
+) -> tuple[Progress | None, Ending | None]:
+    """The last step, and how the run is to end if not as training did."""
+    plan = plan_of(spec)
+    if resume is not None and recorder.wanted is Action.STOP:
+        return standing(plan, resume), Ending.STOP
+    heard = data.training_data._replace(rows=recorder.listening(data.training))
     last: Progress | None = None
-    for progress in train(data.training_data, plan_of(spec)):
-        last = progress
-        match recorder.add(progress, epochs=spec.solver.epochs):
-            case JobState.CANCELLED:
-                recorder.finish(JobState.CANCELLED, reason="cancelled_by_user")
-                return
-            case JobState.QUEUED:
-                recorder.give_back()
-                return
+    try:
+        for progress in train(heard, plan, resume=resume):
+            last = progress
+            ending = recorder.add(progress, epochs=spec.solver.epochs, rows=data.training.total)
+            if ending is not None:
+                break
+        else:
+            return last, None
+    except Interrupted as interrupted:
+        ending = interrupted.ending
+    if ending is Ending.STOP and last is not None:
+        last = last._replace(stop_reason=StopReason.USER)
+    return last, ending
+
+
+def checkpoint_of(claim: Claim, recorder: Recorder) -> Checkpoint | None:
+    """Where the attempt before came to. One that this version cannot read is forgotten."""
+    if claim.checkpoint is None:
+        return None
+    try:
+        return checkpoints.from_bytes(claim.checkpoint.state)
+    except NumericError:
+        logger.warning("checkpoint not readable, starting anew", extra={"job_id": claim.job_id})
+        recorder.start_anew()
+        return None
+
+
+def end(
+    claim: Claim,
+    spec: ResolvedSpec,
+    data: PreparedData,
+    last: Progress | None,
+    recorder: Recorder,
+) -> None:
     if last is None:
         raise RuntimeError("training ended before it began")
     if last.stop_reason is StopReason.DIVERGED:
@@ -184,10 +292,19 @@ def succeed(
         model=FinishedModel(model, spec.dataset_id, spec.cost, scores),
         stop_reason=last.stop_reason,
         scores=scores,
-        warnings=[*data.warnings, *([SEPARABLE] if last.separable else [])],
+        warnings=warnings_of(claim, data, last),
         model_id=model.id,
         resolved_spec=resolved,
     )
+
+
+def warnings_of(claim: Claim, data: PreparedData, last: Progress) -> list[str]:
+    moved = claim.checkpoint is not None and claim.checkpoint.environment != environment()
+    return [
+        *data.warnings,
+        *([SEPARABLE] if last.separable else []),
+        *([MOVED] if moved else []),
+    ]
 
 
 def fail(recorder: Recorder, code: str, detail: str, **values: Any) -> None:

@@ -183,6 +183,11 @@ class ResolvedSpec(TrainingSpec):
         description="Classification when the target is a column of labels."
     )
     in_memory: bool = Field(description="False: the rows are read from the file in every pass.")
+    multiply_adds: int = Field(
+        0,
+        description="The work it may be: training rows x encoded inputs x outputs x epochs. 0 for "
+        "a job from before this was counted.",
+    )
 
     def as_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

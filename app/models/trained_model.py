@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.numeric import preprocessing, preprocessing_json, target_scaling
+from app.numeric import encoding, preprocessing_json, target_scaling
 from app.numeric.activations import Array
 from app.numeric.layer import Layer, forward
 from app.numeric.preprocessing import Preprocessing
@@ -70,8 +70,11 @@ class TrainedModel:
 
     def predict(self, raw: Array) -> Array:
         """Outputs (N, m) for raw rows (N, k)."""
-        y = forward(self.layer, preprocessing.encode(self.preprocessing, raw))
-        return target_scaling.unscale(self.output_scaling, y)
+        return self.outputs_of(encoding.encode(self.preprocessing, raw))
+
+    def outputs_of(self, x: Array) -> Array:
+        """Outputs (N, m) for rows that are encoded already, x (N, n)."""
+        return target_scaling.unscale(self.output_scaling, forward(self.layer, x))
 
     def probabilities(self, y: Array) -> Array | None:
         """The probability of each label (N, K) by outputs y (N, m), if the activation gives it."""

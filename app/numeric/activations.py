@@ -52,7 +52,6 @@ class Activation(NamedTuple):
     derivative: Callable[[Array, Array], Array] | None
     inverse: Callable[[Array], Array] | None
     output_range: OutputRange
-    strictly_monotone: bool
     smooth: bool
     squared_cost_curvature: float
     huber_curvature: float
@@ -122,7 +121,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda z, _: np.ones_like(z),
             inverse=lambda y: y,
             output_range=OutputRange(-np.inf, np.inf, True, True),
-            strictly_monotone=True,
             smooth=True,
             squared_cost_curvature=1.0,
             huber_curvature=1.0,
@@ -135,7 +133,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda _, y: y * (1.0 - y),
             inverse=special.logit,
             output_range=OutputRange(0.0, 1.0, True, True),
-            strictly_monotone=True,
             smooth=True,
             squared_cost_curvature=0.0770293,
             huber_curvature=0.0770293,
@@ -145,7 +142,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda _, y: (1.0 - y) * (1.0 + y),
             inverse=np.arctanh,
             output_range=OutputRange(-1.0, 1.0, True, True),
-            strictly_monotone=True,
             smooth=True,
             squared_cost_curvature=16 * 0.0770293,
             huber_curvature=16 * 0.0770293,
@@ -157,7 +153,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda z, _: sigmoid(z),
             inverse=_softplus_inverse,
             output_range=OutputRange(0.0, np.inf, True, True),
-            strictly_monotone=True,
             smooth=True,
             squared_cost_curvature=1.0454,
             huber_curvature=1.0,
@@ -168,7 +163,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda z, _: (z > 0).astype(np.float64),
             inverse=None,
             output_range=OutputRange(0.0, np.inf, False, True),
-            strictly_monotone=False,
             smooth=False,
             squared_cost_curvature=1.0,
             huber_curvature=1.0,
@@ -179,7 +173,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda z, _: np.where(z > 0, 1.0, LEAK),
             inverse=lambda y: np.where(y > 0, y, y / LEAK),
             output_range=OutputRange(-np.inf, np.inf, True, True),
-            strictly_monotone=True,
             smooth=False,
             squared_cost_curvature=np.inf,
             huber_curvature=np.inf,
@@ -190,7 +183,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda z, y: np.where(z > 0, 1.0, 1.0 + np.minimum(y, 0.0)),
             inverse=lambda y: np.where(y > 0, y, np.log1p(np.minimum(y, 0.0))),
             output_range=OutputRange(-1.0, np.inf, True, True),
-            strictly_monotone=True,
             smooth=True,
             squared_cost_curvature=2.0,
             huber_curvature=2.0,
@@ -200,7 +192,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=lambda _, y: y,
             inverse=np.log,
             output_range=OutputRange(0.0, np.inf, True, True),
-            strictly_monotone=True,
             smooth=True,
             squared_cost_curvature=np.inf,
             huber_curvature=np.inf,
@@ -212,7 +203,6 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             derivative=None,
             inverse=None,
             output_range=OutputRange(0.0, 1.0, True, True),
-            strictly_monotone=False,
             smooth=True,
             squared_cost_curvature=1.25,
             huber_curvature=1.25,

@@ -6,6 +6,7 @@ over rows is taken where the training objective is made. `delta` gives dC/dz, (N
 `terms` takes complex z where the activation does (complex-step checks).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 from scipy import special
 
 from app.numeric.activations import (
+    ACTIVATIONS,
     Activation,
     Array,
     OutputRange,
@@ -101,6 +103,11 @@ def _poisson(_: Activation, z: Array, y: Array) -> Array:
 @np.errstate(over="ignore", invalid="ignore")
 def _poisson_delta(_: Activation, z: Array, y: Array) -> Array:
     return np.exp(z) - y
+
+
+def is_bounded(activation: str, cost: str) -> bool:
+    """Whether the curvature of C has a bound: then there is a rate of descent safe everywhere."""
+    return math.isfinite(COSTS[cost].curvature(ACTIVATIONS[activation]))
 
 
 def _closure(activation: Activation) -> OutputRange:

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from app.numeric.activations import ACTIVATIONS, Array
-from app.numeric.costs import COSTS
+from app.numeric.activations import Array
 from app.numeric.errors import NumericError
 from app.numeric.objective import Objective
 from app.numeric.rows import Block, DataArray, Rows
@@ -32,11 +31,6 @@ DIFFERENCE_STEP = {4: 5e-3, 8: 6e-6}
 # give, for standardised data, the rates that are customary: 0.01 for all rows, 0.001 for batches.
 ADAM_SHARE = 0.1
 ADAM_SHARE_OF_BATCHES = 0.01
-
-
-def has_automatic(activation: str, cost: str, full_batch: bool) -> bool:
-    """Whether plain steps, with or without momentum, have an automatic rate; Adam always has."""
-    return full_batch or math.isfinite(COSTS[cost].curvature(ACTIVATIONS[activation]))
 
 
 def automatic(objective: Objective) -> float:
@@ -66,7 +60,7 @@ def automatic_for_batches(
 
     Raises NumericError for a cost without a bound of the curvature.
     """
-    if not has_automatic(objective.activation, objective.cost, full_batch=False):
+    if not math.isfinite(objective.curvature):
         raise NumericError(
             f"the curvature of {objective.activation} with {objective.cost} has no bound, so there "
             "is no automatic learning rate for mini-batches: give a learning_rate, or use solver "

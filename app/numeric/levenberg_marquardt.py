@@ -30,7 +30,7 @@ from app.numeric.output_blocks import (
     Curve,
     Evaluation,
     OutputBlocks,
-    Progress,
+    Standing,
     Wanted,
     beginning,
     numbers_of,
@@ -69,7 +69,7 @@ def prepare(objective: Objective, settings: Settings) -> Run:
 
 
 class Memory(NamedTuple):
-    """A Progress, and of each output, (m,): mu; nu, by which mu grows at the next failure; near.
+    """A Standing, and of each output, (m,): mu; nu, by which mu grows at the next failure; near.
 
     `near` is 1 where H is all of the second derivative.
     """
@@ -82,8 +82,8 @@ class Memory(NamedTuple):
     near: Array
 
     @property
-    def progress(self) -> Progress:
-        return Progress(self.values, self.expected, self.kept)
+    def progress(self) -> Standing:
+        return Standing(self.values, self.expected, self.kept)
 
 
 class _Trial(NamedTuple):
@@ -154,7 +154,7 @@ class LevenbergMarquardt:
         lower = active & np.where(goes_on, fall > 0.0, fall >= 0.0)
         parameters = np.where(lower[:, np.newaxis], moved, parameters)
         expected = np.where(goes_on, trial.left, np.where(lower & ~hidden, trial.left, 0.0))
-        after = Progress(
+        after = Standing(
             values=np.where(lower, there.values, memory.values),
             expected=np.where(active, expected, memory.expected),
             kept=memory.kept,

@@ -28,7 +28,7 @@ from app.numeric.objective import Objective
 from app.numeric.output_blocks import (
     Curve,
     OutputBlocks,
-    Progress,
+    Standing,
     beginning,
     numbers_of,
     rounding_of,
@@ -112,7 +112,7 @@ class _Steps(NamedTuple):
 
 
 class Newton:
-    """Steps with the matrices of all rows. The memory of a state is a Progress."""
+    """Steps with the matrices of all rows. The memory of a state is a Standing."""
 
     def __init__(self, objective: Objective, tolerance: float) -> None:
         pair = objective.activation, objective.cost
@@ -149,7 +149,7 @@ class Newton:
     @np.errstate(over="ignore", invalid="ignore")
     def step(self, state: State) -> State:
         """One Newton step of each output that goes on."""
-        progress = Progress(*state.memory)
+        progress = Standing(*state.memory)
         active = progress.active(self.tolerance)
         steps = self._steps(state.parameters, progress.kept, self._curve, active)
         goes_on = active & (steps.gain > progress.threshold(self.tolerance))
@@ -160,7 +160,7 @@ class Newton:
         lower = there.values <= progress.values - promised
         moved = active & lower
         parameters = np.where(moved[:, np.newaxis], trial, state.parameters)
-        after = Progress(
+        after = Standing(
             values=np.where(moved, there.values, progress.values),
             expected=np.where(active, np.where(moved, steps.gain, 0.0), progress.expected),
             kept=progress.kept,
@@ -209,7 +209,7 @@ class Newton:
         steps: _Steps,
         failed: NDArray[np.bool_],
         parameters: Array,
-        progress: Progress,
+        progress: Standing,
     ) -> None:
         """Puts a shorter step where the full one failed, in place; none where f is at its lowest.
 
@@ -236,7 +236,7 @@ class Newton:
 class SampledNewton:
     """Steps with the matrices of a sample of the rows, while they go well.
 
-    The memory of a state is a Progress and, (1,), the phase that the run is in.
+    The memory of a state is a Standing and, (1,), the phase that the run is in.
     """
 
     def __init__(self, newton: Newton, seed: int) -> None:
@@ -255,7 +255,7 @@ class SampledNewton:
     def step(self, state: State) -> State:
         """To the minimum on the sample, or a step with its matrices, or one with all rows."""
         *memory, phase = state.memory
-        progress = Progress(*memory)
+        progress = Standing(*memory)
         after = None
         if phase[0] == FROM_SAMPLE:
             after = self._to_sample_minimum(state)
@@ -279,7 +279,7 @@ class SampledNewton:
         self._last = parameters, slope
         return State(0, 0, parameters, cost, False, beginning(values))
 
-    def _sampled_step(self, state: State, progress: Progress) -> State | None:
+    def _sampled_step(self, state: State, progress: Standing) -> State | None:
         """The next state, None if the matrices of the sample do not lead there well."""
         solution = self._sample
         if solution is None:
@@ -308,7 +308,7 @@ class SampledNewton:
         if not lower.all():
             there = np.where(lower[:, np.newaxis], there, parameters)
             values = np.where(lower, values, progress.values)
-        after = Progress(values, gain, progress.kept)
+        after = Standing(values, gain, progress.kept)
         return State(0, 0, there, float(values.sum()), not goes_on.any(), after)
 
     @cached_property

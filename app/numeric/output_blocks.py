@@ -52,7 +52,7 @@ class Evaluation(NamedTuple):
     matrices: Mapping[int, Array]
 
 
-class Progress(NamedTuple):
+class Standing(NamedTuple):
     """What a step must know of each output, (m,) each.
 
     `values`: its part of f. `expected`: by how much the model saw f fall in its last step, 0 where
@@ -74,7 +74,7 @@ class Progress(NamedTuple):
         """Whether each output goes on, (m,); one that had arrived does again if f has fallen."""
         return np.asarray(self.expected > self.threshold(tolerance))
 
-    def thinned(self, tolerance: float) -> "Progress":
+    def thinned(self, tolerance: float) -> "Standing":
         """The same, with those left out of the products that have arrived, if they are half."""
         active = self.active(tolerance)
         left = np.count_nonzero(active)
@@ -83,9 +83,9 @@ class Progress(NamedTuple):
         return self
 
 
-def beginning(values: Array) -> Progress:
+def beginning(values: Array) -> Standing:
     """Before the first step: everything takes part and is expected to fall."""
-    return Progress(values, np.full(len(values), np.inf), np.ones(len(values)))
+    return Standing(values, np.full(len(values), np.inf), np.ones(len(values)))
 
 
 def numbers_of(outputs: NDArray[np.bool_]) -> list[int]:

@@ -7,7 +7,7 @@ at its level and all 0 at an unknown one. An input with missing training cells h
 right behind, its indicator: 1 where the cell is missing and 0 elsewhere, never scaled.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from app.numeric.activations import Array
 from app.numeric.column_statistics import (
-    SLICE_ROWS,
     ColumnStatistics,
     median,
     most_frequent,
     present,
-    slices,
     statistics,
 )
 from app.numeric.errors import NumericError, ShapeError
@@ -129,51 +127,6 @@ def fit(
     return Preprocessing(tuple(inputs))
 
 
-def encode(preprocessing: Preprocessing, raw: Array) -> Array:
-    """x (N, n) from raw (N, k), the transpose of a feature-major array.
-
-    Raises ShapeError for another width. Raises NumericError for a missing cell of an input without
-    a fill, a level code out of range, an unknown level where it is not ignored, or an infinite
-    number.
-    """
-    return _encoded_rows(preprocessing, raw, infinite=False)
-
-
-def encode_limits(preprocessing: Preprocessing, raw: Array) -> Array:
-    """As `encode`, for raw limits (N, k): a number may be infinite, and so is then its x."""
-    return _encoded_rows(preprocessing, raw, infinite=True)
-
-
-def encode_into(preprocessing: Preprocessing, columns: Sequence[DataArray], out: DataArray) -> None:
-    """Writes x of one raw column (N,) per input into `out` (n, N), float64 or float32.
-
-    The same bits as `encode` in float64, and those rounded in float32.
-    Raises what `encode` raises; `out` may then be partly written.
-    """
-    _encode_into(preprocessing, columns, out, infinite=False)
-
-
-@np.errstate(over="ignore")
-def decode(preprocessing: Preprocessing, x: Array) -> Array:
-    """raw (N, k) from x (N, n); a category is the level of the largest entry of its block.
-
-    Indicators are not read: where a cell was missing, its fill comes back. Where unknown levels are
-    ignored, a block of zeros is -1.
-    """
-    width = _width(preprocessing)
-    if x.ndim != 2 or x.shape[1] != width:
-        raise ShapeError(f"x must be (rows, {width}), not {x.shape}")
-    raw = np.empty((len(x), len(preprocessing.inputs)))
-    for column, (item, at) in enumerate(_blocks(preprocessing)):
-        if isinstance(item, NumericInput):
-            raw[:, column] = x[:, at.start] * item.scale + item.offset
-            continue
-        raw[:, column] = x[:, at].argmax(axis=1)
-        if item.ignores_unknown:
-            raw[~x[:, at].any(axis=1), column] = -1.0
-    return raw
-
-
 def encoded_names(preprocessing: Preprocessing) -> tuple[str, ...]:
     """One name per column of x: `cement`, `cement is missing`, `species=Adelie`."""
     names: list[str] = []
@@ -197,6 +150,32 @@ def typical_row(preprocessing: Preprocessing) -> Array:
     )
 
 
+def blocks_of(preprocessing: Preprocessing) -> Iterator[tuple[Input, slice]]:
+    """Each input with its columns of x; an indicator, not among them, comes right behind."""
+    start = 0
+    for item in preprocessing.inputs:
+        stop = start + (1 if isinstance(item, NumericInput) else len(item.levels))
+        yield item, slice(start, stop)
+        start = stop + item.has_indicator
+
+
+def width_of(preprocessing: Preprocessing) -> int:
+    """The columns of x."""
+    return sum(
+        (1 if isinstance(item, NumericInput) else len(item.levels)) + item.has_indicator
+        for item in preprocessing.inputs
+    )
+
+
+def level_codes(name: str, values: Array, lowest: int, levels: int) -> NDArray[np.intp]:
+    """The cells as whole numbers from `lowest` to levels - 1; raises NumericError for others."""
+    wrong = ~((values >= lowest) & (values < levels) & (values == np.floor(values)))
+    if wrong.any():
+        bad = float(values[wrong][0])
+        raise NumericError(f"input {name} has level code {bad:g}; it must be 0 to {levels - 1}")
+    return values.astype(np.intp)
+
+
 def raw_parameters(preprocessing: Preprocessing, w: Array, b: Array) -> tuple[Array, Array]:
     """w (m, n) and b (m,) for raw units: w_raw = w / scale, b_raw = b - w (offset / scale).
 
@@ -204,7 +183,7 @@ def raw_parameters(preprocessing: Preprocessing, w: Array, b: Array) -> tuple[Ar
     the smallest numbers can have weights that are not finite.
     """
     offset, scale = np.zeros(w.shape[1]), np.ones(w.shape[1])
-    for item, at in _blocks(preprocessing):
+    for item, at in blocks_of(preprocessing):
         if isinstance(item, NumericInput):
             offset[at.start], scale[at.start] = item.offset, item.scale
     with np.errstate(over="ignore", invalid="ignore"):
@@ -234,7 +213,7 @@ def _categorical(
 ) -> CategoricalInput:
     counts = np.zeros(len(levels), dtype=np.intp)
     for part in present(values):
-        counts += np.bincount(_codes(name, part, 0, len(levels)), minlength=len(levels))
+        counts += np.bincount(level_codes(name, part, 0, len(levels)), minlength=len(levels))
     missing = len(values) - int(counts.sum())
     if missing == len(values):
         raise NumericError(f"input {name} has no value at all")
@@ -249,121 +228,4 @@ def _categorical(
         fill=first if fills else None,
         has_indicator=missing > 0,
         ignores_unknown=options.unknown_level == "ignore",
-    )
-
-
-def _codes(name: str, values: Array, lowest: int, levels: int) -> NDArray[np.intp]:
-    wrong = ~((values >= lowest) & (values < levels) & (values == np.floor(values)))
-    if wrong.any():
-        bad = float(values[wrong][0])
-        raise NumericError(f"input {name} has level code {bad:g}; it must be 0 to {levels - 1}")
-    return values.astype(np.intp)
-
-
-def _encoded_rows(preprocessing: Preprocessing, raw: Array, *, infinite: bool) -> Array:
-    inputs = preprocessing.inputs
-    if raw.ndim != 2 or raw.shape[1] != len(inputs):
-        raise ShapeError(f"raw must be (rows, {len(inputs)}), not {raw.shape}")
-    x = np.empty((_width(preprocessing), len(raw)))
-    # A call per column costs more than the arithmetic of a few rows.
-    if raw.size > SLICE_ROWS or not _encode_numbers(preprocessing, raw.T, x, infinite=infinite):
-        _encode_into(preprocessing, list(raw.T), x, infinite=infinite)
-    else:
-        for (item, at), values in zip(_blocks(preprocessing), raw.T, strict=True):
-            if isinstance(item, CategoricalInput):
-                _encode_column(item, at, values, x, infinite=infinite)
-    return x.T
-
-
-@np.errstate(over="ignore")
-def _encode_into(
-    preprocessing: Preprocessing, columns: Sequence[DataArray], out: DataArray, *, infinite: bool
-) -> None:
-    shape = (_width(preprocessing), *out.shape[1:])
-    if out.ndim != 2 or out.shape != shape or len(columns) != len(preprocessing.inputs):
-        raise ShapeError(
-            f"{len(columns)} columns and out {out.shape} for {len(preprocessing.inputs)} inputs "
-            f"and {shape[0]} features"
-        )
-    for (item, at), values in zip(_blocks(preprocessing), columns, strict=True):
-        if values.shape != out.shape[1:]:
-            raise ShapeError(f"input {item.name} must be {out.shape[1:]}, not {values.shape}")
-        _encode_column(item, at, values, out, infinite=infinite)
-
-
-def _encode_column(
-    item: Input, at: slice, values: DataArray, out: DataArray, *, infinite: bool
-) -> None:
-    for rows in slices(len(values)):
-        part, missing = _filled(item, np.asarray(values[rows], dtype=np.float64))
-        if item.has_indicator:
-            out[at.stop, rows] = missing
-        if isinstance(item, CategoricalInput):
-            _encode_levels(item, part, out[at, rows])
-            continue
-        if not infinite and not np.isfinite(part).all():
-            raise NumericError(f"input {item.name} has a value that is not a finite number")
-        # In float64, whatever `out` holds: what trains is what predicts.
-        part = part - item.offset
-        part /= item.scale
-        out[at.start, rows] = part
-
-
-@np.errstate(over="ignore")
-def _encode_numbers(
-    preprocessing: Preprocessing, columns: DataArray, out: Array, *, infinite: bool
-) -> bool:
-    """Encodes all numeric columns of (k, N) at once, to the bits that one at a time gives.
-
-    False, with nothing written, where a cell is to be filled or refused.
-    """
-    numbers = [
-        (k, at, item)
-        for k, (item, at) in enumerate(_blocks(preprocessing))
-        if isinstance(item, NumericInput)
-    ]
-    if not numbers:
-        return True
-    part = np.asarray(columns[[k for k, _, _ in numbers]], dtype=np.float64)
-    if np.isnan(part).any() or not (infinite or np.isfinite(part).all()):
-        return False
-    part -= np.array([[item.offset] for _, _, item in numbers])
-    part /= np.array([[item.scale] for _, _, item in numbers])
-    out[[at.start for _, at, _ in numbers]] = part
-    indicators = [at.stop for _, at, item in numbers if item.has_indicator]
-    if indicators:
-        out[indicators] = 0.0
-    return True
-
-
-def _filled(item: Input, part: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """The cells with the missing ones filled, and which were missing."""
-    missing = np.isnan(part)
-    if not missing.any():
-        return part, missing
-    if item.fill is None:
-        raise NumericError(f"input {item.name} has a missing cell")
-    return np.where(missing, item.fill, part), missing
-
-
-def _encode_levels(item: CategoricalInput, part: Array, out: DataArray) -> None:
-    codes = _codes(item.name, part, -1 if item.ignores_unknown else 0, len(item.levels))
-    known = np.flatnonzero(codes >= 0)
-    out[:] = 0.0
-    out[codes[known], known] = 1.0
-
-
-def _blocks(preprocessing: Preprocessing) -> Iterator[tuple[Input, slice]]:
-    """Each input with its columns of x; an indicator, not among them, comes right behind."""
-    start = 0
-    for item in preprocessing.inputs:
-        stop = start + (1 if isinstance(item, NumericInput) else len(item.levels))
-        yield item, slice(start, stop)
-        start = stop + item.has_indicator
-
-
-def _width(preprocessing: Preprocessing) -> int:
-    return sum(
-        (1 if isinstance(item, NumericInput) else len(item.levels)) + item.has_indicator
-        for item in preprocessing.inputs
     )

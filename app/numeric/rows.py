@@ -85,9 +85,9 @@ def rows_from(design: DataArray, y: DataArray, weight: DataArray | None) -> Rows
     return Rows(count, width - 1, len(y), size, design.dtype, True, lambda: blocks)
 
 
-def block_rows_of(width: int, count: int, itemsize: int) -> int:
-    """How many rows a block has: about BLOCK_BYTES of them, or all if little would be left."""
-    size = max(256, BLOCK_BYTES // (width * itemsize))
+def block_rows_of(width: int, count: int, itemsize: int, block_bytes: int = BLOCK_BYTES) -> int:
+    """How many rows a block has: about `block_bytes` of them, or all if little would be left."""
+    size = max(256, block_bytes // (width * itemsize))
     return max(count, 1) if size >= 0.75 * count else size
 
 

@@ -1,6 +1,5 @@
 """The solvers: one row of a table each, with what it needs, so that a job can be refused early."""
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from app.numeric import (
     proximal_newton,
 )
 from app.numeric.activations import ACTIVATIONS
-from app.numeric.costs import COSTS
+from app.numeric.costs import COSTS, is_bounded
 from app.numeric.method import Prepare
 
 # Measured: where a full Hessian of m (n + 1) unknowns costs more than it saves, and where the
@@ -50,11 +49,6 @@ class Need(NamedTuple):
 
     met: Callable[[Problem], bool]
     text: str
-
-
-def is_bounded(activation: str, cost: str) -> bool:
-    """Whether the curvature of C has a bound, so that there is a learning rate safe everywhere."""
-    return math.isfinite(COSTS[cost].curvature(ACTIVATIONS[activation]))
 
 
 def _is_convex_elementwise(problem: Problem) -> bool:

@@ -145,6 +145,24 @@ def train(
     return _steps(data, plan, run, resume, lambda: before + clock() - started)
 
 
+def standing(plan: TrainingPlan, checkpoint: Checkpoint) -> Progress:
+    """Where a training stood at a checkpoint, as the last step of one that its user has ended."""
+    state, record, _ = checkpoint
+    parameters = state.parameters
+    return Progress(
+        epoch=state.epoch,
+        batch=state.batch,
+        layer=Layer(parameters[:, :-1], parameters[:, -1], plan.activation),
+        cost=state.cost,
+        validation_cost=math.nan,
+        step_norm=_distance(record.parameters_before, parameters),
+        stop_reason=StopReason.USER,
+        separable=False,
+        learning_rate=None,
+        checkpoint=checkpoint,
+    )
+
+
 def _steps(
     data: TrainingData,
     plan: TrainingPlan,

@@ -7,6 +7,7 @@ library at hand carries the fix; otherwise the rollback journal is, which is slo
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.settings import Settings
+from app.storage.patience import bound
+
 __all__ = [
     "UNAVAILABLE",
     "Database",
@@ -29,6 +33,7 @@ __all__ = [
     "after_commit",
     "clock",
     "create_database_engine",
+    "database_of",
     "is_sqlite",
     "own_connection",
 ]
@@ -38,12 +43,12 @@ UNAVAILABLE = (InterfaceError, OperationalError, PoolTimeoutError)
 # A server that vanishes without a word is noticed in tens of seconds, not in TCP's quarter of an
 # hour.
 POSTGRES_CONNECTION = {
-    "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+LOCK_POLL_SECONDS = 0.001
 FIXED_VERSIONS = (((3, 51, 3), None), ((3, 50, 7), (3, 51, 0)), ((3, 44, 6), (3, 45, 0)))
 
 
@@ -63,8 +68,12 @@ def sqlite_driver() -> ModuleType:
         return sqlite3
 
 
-def create_database_engine(url: str, *, busy_seconds: float) -> Engine:
-    """An engine that has not connected yet. `busy_seconds` bounds every wait for a lock."""
+def create_database_engine(url: str, *, busy_seconds: float, call_seconds: float) -> Engine:
+    """An engine that has not connected yet.
+
+    `busy_seconds` bounds every wait for SQLite's lock or a pooled connection, `call_seconds` every
+    call to PostgreSQL.
+    """
     pool: dict[str, Any] = {
         "pool_size": 10,
         "max_overflow": 30,
@@ -72,9 +81,11 @@ def create_database_engine(url: str, *, busy_seconds: float) -> Engine:
         "hide_parameters": True,  # they hold callers' texts, which have no place in logs
     }
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(
-            url, **pool, pool_pre_ping=True, connect_args=dict(POSTGRES_CONNECTION)
-        )
+        # Of several addresses the next is tried in time; psycopg's least are two seconds.
+        connection = POSTGRES_CONNECTION | {"connect_timeout": max(2, int(call_seconds / 2))}
+        engine = create_engine(url, **pool, pool_pre_ping=True, connect_args=connection)
+        bound(engine, call_seconds=call_seconds)
+        return engine
     driver = sqlite_driver()
     engine = create_engine(url, **pool, module=driver)
     journal = "wal" if log_is_safe(driver.sqlite_version_info) else "delete"
@@ -103,7 +114,7 @@ def create_database_engine(url: str, *, busy_seconds: float) -> Engine:
             raise PoolTimeoutError("the write lock was not free in time")
         connection.info["has_turn"] = True
         # A read that turns into a write later cannot wait for the lock: SQLite refuses it at once.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        wait_for_lock(connection.connection.driver_connection, busy_seconds, driver)
 
     @event.listens_for(engine, "checkin")
     def end_turn(_: Any, record: ConnectionPoolEntry) -> None:
@@ -113,12 +124,36 @@ def create_database_engine(url: str, *, busy_seconds: float) -> Engine:
     return engine
 
 
+def wait_for_lock(connection: Any, seconds: float, driver: ModuleType) -> None:
+    """Begins a transaction that writes. Raises OperationalError if the lock was not free in time.
+
+    SQLite itself looks every tenth of a second after a while, which a process that writes again and
+    again does not leave to another.
+    """
+    deadline = time.monotonic() + seconds
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except driver.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() >= deadline:
+                    raise OperationalError("BEGIN IMMEDIATE", None, error) from error
+            time.sleep(LOCK_POLL_SECONDS)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
 class Database:
     """Sessions on one engine. A session begins at its first statement, not when it is made."""
 
-    def __init__(self, url: str, *, busy_seconds: float) -> None:
+    def __init__(self, url: str, *, busy_seconds: float, call_seconds: float = 5.0) -> None:
         self.url = url
-        self.engine = create_database_engine(url, busy_seconds=busy_seconds)
+        self.engine = create_database_engine(
+            url, busy_seconds=busy_seconds, call_seconds=call_seconds
+        )
         self._writes = self.engine.execution_options(writes=True)
 
     @contextmanager
@@ -140,6 +175,15 @@ class Database:
 
     def dispose(self) -> None:
         self.engine.dispose()
+
+
+def database_of(settings: Settings) -> Database:
+    """The database that the settings name. Nothing connects yet."""
+    return Database(
+        settings.resolved_database_url,
+        busy_seconds=settings.database_busy_seconds,
+        call_seconds=settings.database_seconds,
+    )
 
 
 def is_sqlite(session: Session) -> bool:

@@ -11,6 +11,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, make_url
 
 from app.storage.database import Database
+from app.storage.patience import BoundedConnection
 
 ALEMBIC_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
 
@@ -44,15 +45,29 @@ def run(database: Database, name: str, *arguments: str) -> None:
 
 @contextmanager
 def migrating(database: Database) -> Iterator[Connection]:
-    """One transaction in which tables may be changed and even be made anew."""
+    """One transaction in which tables may be changed and even be made anew, however long it
+    takes."""
     with (
         database.engine.execution_options(writes=True).connect() as connection,
+        waited_for(connection),
         foreign_keys_held_back(connection),
         connection.begin(),
     ):
         yield connection
         if broken := foreign_keys_broken(connection):
             raise RuntimeError(f"the migration would leave rows that point at nothing: {broken}")
+
+
+@contextmanager
+def waited_for(connection: Connection) -> Iterator[None]:
+    """Calls to PostgreSQL have a deadline, and so have waits for locks; those of a migration have
+    none. Its connection is used for nothing else."""
+    driver: Any = connection.connection.driver_connection
+    if isinstance(driver, BoundedConnection):
+        driver.limit_waits(lock_seconds=0, idle_seconds=0)
+        driver.call_seconds = None
+        connection.detach()
+    yield
 
 
 @contextmanager

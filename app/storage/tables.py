@@ -86,7 +86,9 @@ class JobRow(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index(None, "owner", "id"),
-        Index(None, "state", "id"),
+        # The queue is read from this index alone, and what is live of an owner is counted in it.
+        Index(None, "state", "owner", "id"),
+        Index(None, "ended_at"),
         Index(None, "dataset_id"),
     )
 
@@ -98,10 +100,12 @@ class JobRow(Base):
     spec: Mapped[JsonObject]
     resolved_spec: Mapped[JsonObject]
     state: Mapped[str] = mapped_column(String(20))
-    cancel_wanted: Mapped[bool]
+    wanted: Mapped[str | None] = mapped_column(String(20))
     delivery: Mapped[int]
     attempt: Mapped[int]
     deaths: Mapped[int]
+    # The most that it may take; those of what is live of an owner are summed.
+    multiply_adds: Mapped[int] = mapped_column(default=0, server_default="0")
     worker: Mapped[str | None] = mapped_column(String(200))
     heartbeat_at: Mapped[datetime | None]
     lease_ends_at: Mapped[datetime | None]
@@ -131,13 +135,53 @@ class JobTransitionRow(Base):
 
 
 class HistoryBlockRow(Base):
-    """Rows of (epoch, cost, validation cost, step norm) as one packed array, in epoch order."""
+    """Rows of (epoch, cost, validation cost, step norm) as one packed array, in epoch order.
+
+    `thinned` are those of them that a long history is shown by; null: the block is short.
+    """
 
     __tablename__ = "history_blocks"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     first_epoch: Mapped[int] = mapped_column(primary_key=True)
+    # Before the records: SQLite reads all of a row that stands before what is asked for.
+    last_epoch: Mapped[int]
+    thinned: Mapped[bytes | None] = mapped_column(LargeBinary)
     records: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class CheckpointRow(Base):
+    """Where a job that has not ended can go on: all that its next step reads, as packed bytes.
+
+    `environment` is what computed it; on another one the same bits cannot be promised.
+    """
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int]
+    state: Mapped[bytes] = mapped_column(LargeBinary)
+    environment: Mapped[JsonObject]
+    saved_at: Mapped[datetime]
+
+
+class KeptAnswerRow(Base):
+    """The answer to a request that created something, under the key that its caller gave it.
+
+    Stored in the transaction that created it, so that the same request is never carried out twice.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    owner: Mapped[str] = mapped_column(String(40), primary_key=True)
+    route: Mapped[str] = mapped_column(String(40), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int]
+    location: Mapped[str] = mapped_column(String(200))
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
 
 
 class ModelRow(Base):

@@ -16,7 +16,12 @@ from app.storage.database import Database, Session, is_sqlite, own_connection
 
 CHANNEL = "backsolve_jobs"
 SQLITE_POLL_SECONDS = 0.01
+# One change is often followed by the next: for a moment it is asked more often.
+SQLITE_BRISK_POLL_SECONDS = 0.002
+BRISK_SECONDS = 0.1
 STOP_POLL_SECONDS = 0.2
+# A connection that carries nothing for so long is asked whether it still can.
+SILENCE_SECONDS = 5.0
 
 Wait = Callable[[float], None]
 
@@ -38,28 +43,42 @@ def wakeups(database: Database, stopping: threading.Event) -> Iterator[Wait]:
             yield data_version_wait(connection, stopping)
         else:
             connection.execute(f"LISTEN {CHANNEL}")
-            yield lambda seconds: wait_for_notification(connection, seconds, stopping)
+            yield notification_wait(connection, stopping)
 
 
-def wait_for_notification(connection: Any, seconds: float, stopping: threading.Event) -> None:
-    deadline = time.monotonic() + seconds
-    while not stopping.is_set() and (left := deadline - time.monotonic()) > 0:
-        for _ in connection.notifies(timeout=min(left, STOP_POLL_SECONDS), stop_after=1):
-            return
+def notification_wait(connection: Any, stopping: threading.Event) -> Wait:
+    heard_at = time.monotonic()
+
+    def wait(seconds: float) -> None:
+        nonlocal heard_at
+        deadline = time.monotonic() + seconds
+        while not stopping.is_set() and (left := deadline - time.monotonic()) > 0:
+            for _ in connection.notifies(timeout=min(left, STOP_POLL_SECONDS), stop_after=1):
+                heard_at = time.monotonic()
+                return
+            if time.monotonic() - heard_at > SILENCE_SECONDS:
+                # Raises if nobody is there; what is notified meanwhile is kept for the next wait.
+                connection.execute("SELECT 1")
+                heard_at = time.monotonic()
+
+    return wait
 
 
 def data_version_wait(connection: Any, stopping: threading.Event) -> Wait:
     def data_version() -> int:
         return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
-    seen = data_version()
+    seen, seen_at = data_version(), time.monotonic()
 
     def wait(seconds: float) -> None:
-        nonlocal seen
+        nonlocal seen, seen_at
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not stopping.wait(SQLITE_POLL_SECONDS):
+        while (now := time.monotonic()) < deadline:
+            is_brisk = now - seen_at < BRISK_SECONDS
+            if stopping.wait(SQLITE_BRISK_POLL_SECONDS if is_brisk else SQLITE_POLL_SECONDS):
+                return
             if (version := data_version()) != seen:
-                seen = version
+                seen, seen_at = version, now
                 return
 
     return wait

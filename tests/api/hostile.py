@@ -72,6 +72,39 @@ NUMBER_PLACES: dict[str, Place] = {
     "steps": Place(
         "/v1/models/MODEL/invert", b'{"target": {"y": 1}, "method": "gradient", "steps_max": HOLE}'
     ),
+    "end of an interval": Place("/v1/models/MODEL/invert", b'{"target": {"y": {"min": HOLE}}}'),
+    "probability": Place(
+        "/v1/models/MODEL/invert", b'{"target": {"y": {"class": "u", "probability": HOLE}}}'
+    ),
+    "step of a number": Place(
+        "/v1/models/MODEL/invert", b'{"target": {"y": 9}, "features": {"a": {"step": HOLE}}}'
+    ),
+    "cost of a change": Place(
+        "/v1/models/MODEL/invert",
+        b'{"target": {"y": {"min": 99}}, "features": {"a": {"cost": HOLE}}}',
+    ),
+    "factor": Place(
+        "/v1/models/MODEL/invert",
+        b'{"target": {"y": 9}, "constraints": [{"terms": {"a": HOLE}, "op": "<=", "value": 1}]}',
+    ),
+    "right side": Place(
+        "/v1/models/MODEL/invert",
+        b'{"target": {"y": 9}, "constraints": [{"terms": {"a": 1}, "op": ">=", "value": HOLE}]}',
+    ),
+    "changes": Place("/v1/models/MODEL/invert", b'{"target": {"y": 9}, "max_changed": HOLE}'),
+    "answers": Place("/v1/models/MODEL/invert", b'{"target": {"y": 9}, "k": HOLE}'),
+    "rounding": Place(
+        "/v1/models/MODEL/invert", b'{"target": {"y": {"min": 9}}, "robust_epsilon": HOLE}'
+    ),
+    "seconds": Place(
+        "/v1/models/MODEL/invert", b'{"target": {"y": 9}, "time_limit_seconds": HOLE}'
+    ),
+    "start of an item": Place(
+        "/v1/models/MODEL/invert", b'{"target": {"y": 9}, "items": [{"from": {"a": HOLE}}]}'
+    ),
+    "point of a frontier": Place(
+        "/v1/models/MODEL/invert", b'{"frontier": {"output": "y", "values": [HOLE]}}'
+    ),
     "stored by row": Place("/v1/datasets", b'{"rows": [{"a": 1}, {"a": HOLE}]}'),
     "stored by column": Place("/v1/datasets", b'{"columns": {"a": [1, HOLE]}}'),
     "stored matrix": Place("/v1/datasets", b'{"x": [[1], [HOLE]], "y": [1, 2]}'),
@@ -108,6 +141,22 @@ TEXT_PLACES: dict[str, Place] = {
     "target": Place("/v1/models/MODEL/invert", b'{"target": {"HOLE": 1}}'),
     "feature": Place("/v1/models/MODEL/invert", b'{"target": {"y": 1}, "features": {"HOLE": {}}}'),
     "start": Place("/v1/models/MODEL/invert", b'{"target": {"y": 1}, "from": {"kind": "HOLE"}}'),
+    "wanted class": Place("/v1/models/MODEL/invert", b'{"target": {"y": {"class": "HOLE"}}}'),
+    "goal": Place("/v1/models/MODEL/invert", b'{"target": {"y": "HOLE"}}'),
+    "wanted level": Place(
+        "/v1/models/MODEL/invert",
+        b'{"target": {"y": 9}, "features": {"kind": {"levels": ["u", "HOLE"]}}}',
+    ),
+    "term": Place(
+        "/v1/models/MODEL/invert",
+        b'{"target": {"y": 9}, "constraints": [{"terms": {"HOLE": 1}, "op": "<=", "value": 1}]}',
+    ),
+    "output of a frontier": Place(
+        "/v1/models/MODEL/invert", b'{"frontier": {"output": "HOLE", "values": [1]}}'
+    ),
+    "start of an item": Place(
+        "/v1/models/MODEL/invert", b'{"target": {"y": 9}, "items": [{"from": {"HOLE": 1}}]}'
+    ),
     "column by row": Place("/v1/datasets", b'{"rows": [{"HOLE": 1}]}'),
     "column": Place("/v1/datasets", b'{"columns": {"HOLE": [1, 2]}}'),
     "column of a matrix": Place("/v1/datasets", b'{"x": [[1]], "x_names": ["HOLE"]}'),
@@ -147,6 +196,19 @@ DOCUMENTS: dict[str, bytes] = {
     "100k unknown targets": b'{"target":{'
     + b",".join(b'"u%d":1' % i for i in range(100_000))
     + b"}}",
+    "deep features": b'{"target":{"y":1},"features":' + b'{"a":' * 900 + b"1" + b"}" * 901,
+    "deep terms": b'{"target":{"y":1},"constraints":' + b"[" * 900 + b"]" * 900 + b"}",
+    "10k constraints": b'{"target":{"y":1},"constraints":['
+    + b",".join([b'{"terms":{"a":1},"op":"<=","value":1}'] * 10_000)
+    + b"]}",
+    "constraints of nothing": b'{"target":{"y":1},"constraints":[{"terms":{},"op":"=","value":0}]}',
+    "100k items": b'{"target":{"y":1},"items":[' + b"{}," * 100_000 + b"{}]}",
+    "100k points": b'{"frontier":{"output":"y","values":[' + b"1," * 100_000 + b"1]}}",
+    "100k levels": b'{"target":{"y":1},"features":{"kind":{"levels":['
+    + b'"u",' * 100_000
+    + b'"v"]}}}',
+    "unknown fields all over": b'{"target":{"y":{"value":1,"unit":"MPa"}},"features":{"a":{"x":1}},'
+    b'"items":[{"to":1}],"frontier":{"output":"y","values":[1],"more":1}}',
     "repeated keys": b'{"target":{"y":1},"target":{"y":2}}',
     "repeated key by escape": rb'{"x":[["u",2]],"\u0078":[["u",3]]}',
     "prototype": b'{"__proto__":{"a":1},"constructor":1}',

@@ -229,8 +229,8 @@ NAMES = [
 
 def shapes(served: Served, name: str) -> Iterator[tuple[str, str]]:
     """The name, stored in every place that keeps one, and as each place gives it back."""
-    columns = {name: [1.0, 2.0, 4.0, 8.0, 9.0], "y": [1.0, 2.0, 4.0, 8.0, 9.0]}
-    columns["level"] = [name, "b", name, "b", name]  # type: ignore[list-item]
+    numbers = [1.0, 2.0, 4.0, 8.0, 9.0]
+    columns: Json = {name: numbers, "y": numbers, "level": [name, "b", name, "b", name]}
     created = served.client.post("/v1/datasets", json={"columns": columns}, params={"name": name})
     assert created.status_code == 201, created.text[:500]
     dataset_id = created.json()["id"]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -27,8 +28,17 @@ CHECKS = (
     "response_schema_conformance",
     "response_headers_conformance",
 )
-SECONDS_MAX = 30
 EXAMPLES_MAX = 3
+# What only a job answers that a worker runs, or that has run; see tests/jobs/test_actions.py
+# and test_waiting.py.
+WHILE_IT_RUNS = {
+    ("cancelJob", 202),
+    ("createJob", 201),
+    ("pauseJob", 202),
+    ("resumeJob", 200),
+    ("stopJob", 200),
+    ("stopJob", 202),
+}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +138,10 @@ def test_every_success_that_has_a_body_documents_its_shape(document: Json) -> No
 
 # On PostgreSQL, which refuses more; test_hostile.py compares the two databases.
 @pytest.mark.parametrize("served", ["postgresql"], indirect=True)
-def test_random_requests_are_answered_as_documented(served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [12, pytest.param(30, marks=pytest.mark.slow)])
+def test_random_requests_are_answered_as_documented(
+    served: Served, tmp_path: Path, seconds: int
+) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text(
         served.filled(
@@ -148,7 +161,7 @@ def test_random_requests_are_answered_as_documented(served: Served, tmp_path: Pa
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
     command += [f"{served.url}/openapi.json", "--checks", ",".join(CHECKS)]
     command += ["--phases", "examples,coverage,fuzzing", "--generation-deterministic"]
-    command += ["--max-examples", str(EXAMPLES_MAX), "--max-time", str(SECONDS_MAX)]
+    command += ["--max-examples", str(EXAMPLES_MAX), "--max-time", str(seconds)]
     command += ["--no-color", "--continue-on-failure", "--warnings", "off"]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -171,24 +184,31 @@ def test_the_answers_of_a_whole_journey_are_shaped_as_documented(
         assert response.status_code == status, response.text
         schema[template][method].validate_response(response)
         seen.add((schema[template][method].definition.raw["operationId"], status))
-        answer: Json = response.json() if response.content else {}
+        streamed = response.headers.get("Content-Type", "").startswith("text/event-stream")
+        answer: Json = response.json() if response.content and not streamed else {}
         return answer
 
     journey(sent)
 
-    assert seen >= {
-        (operation["operationId"], int(status))
-        for _, operation in operations(document)
-        for status in operation["responses"]
-        if status < "400"
-    } - {("cancelJob", 202)}  # only while a worker runs the job
+    assert (
+        seen
+        >= {
+            (operation["operationId"], int(status))
+            for _, operation in operations(document)
+            for status in operation["responses"]
+            if status < "400"
+        }
+        - WHILE_IT_RUNS
+    )
 
 
 def journey(sent: Any) -> None:
     """Every success that a caller can bring about, and errors of most kinds."""
     table = {name: list(column) for name, column in plane(noise=0.5).items()}
     table["kind"] = ["u", "v", None] * 20
-    dataset = sent("POST", "/v1/datasets", 201, json={"columns": table}, params={"name": "é"})
+    upload: Json = {"json": {"columns": table}, "params": {"name": "é"}, "headers": key()}
+    for _ in range(2):
+        dataset = sent("POST", "/v1/datasets", 201, **upload)
     of_dataset = {"dataset_id": dataset["id"]}
     sent("GET", "/v1/datasets", 200)
     sent("GET", "/v1/datasets/{dataset_id}", 200, ids=of_dataset)
@@ -196,12 +216,20 @@ def journey(sent: Any) -> None:
     spec = {**of_dataset, "targets": ["y"], "inputs": ["a", "c"]}
     sent("POST", "/v1/jobs", 200, json=spec, params={"validate_only": True})
     sent("POST", "/v1/jobs", 422, json={**spec, "inputs": ["kind", "z"]})
-    job = sent("POST", "/v1/jobs", 202, json=spec)
+    named = key()
+    for _ in range(2):
+        job = sent("POST", "/v1/jobs", 202, json=spec, headers=named)
+    sent("POST", "/v1/jobs", 422, json={**spec, "seed": 7}, headers=named)
     sent("DELETE", "/v1/datasets/{dataset_id}", 409, ids=of_dataset)
     sent("GET", "/v1/jobs", 200, params={"state": "queued"})
     sent("GET", "/v1/jobs/{job_id}", 200, ids={"job_id": job["id"]})
     sent("GET", "/v1/jobs/{job_id}/history", 200, ids={"job_id": job["id"]})
-    sent("POST", "/v1/jobs/{job_id}/cancel", 200, ids={"job_id": job["id"]})
+    of_job = {"job_id": job["id"]}
+    sent("POST", "/v1/jobs/{job_id}/stop", 409, ids=of_job)
+    for action, status in (("pause", 200), ("resume", 202), ("cancel", 200)):
+        for _ in range(2):
+            sent("POST", f"/v1/jobs/{{job_id}}/{action}", status, ids=of_job)
+    follow(sent, job["id"])
     sent("DELETE", "/v1/datasets/{dataset_id}", 204, ids=of_dataset)
     trained = next(j for j in sent("GET", "/v1/jobs", 200)["items"] if j["state"] == "succeeded")
     sent("GET", "/v1/jobs/{job_id}/history", 200, ids={"job_id": trained["id"]})
@@ -218,10 +246,31 @@ def journey(sent: Any) -> None:
     row = {i["name"]: i["mean"] if i["kind"] == "numeric" else i["levels"][0] for i in inputs}
     sent("POST", predict, 200, ids=of_model, json={"rows": [row]})
     frozen = {name: {"frozen": True} for name in row}
-    for body in ({}, {"method": "gradient", "return": ["trace"]}, {"features": frozen}):
+    for body in (
+        {},
+        {"method": "gradient", "return": ["trace"]},
+        {"features": frozen, "return": ["conflict"]},
+        {"return": ["duals"], "k": 3},
+        {"items": [{}, {"from": row, "target": {output: "maximize"}}]},
+        {"frontier": {"output": output, "values": [30.0, 1e4], "bound": "min"}},
+    ):
         sent("POST", invert, 200, ids=of_model, json={"target": {output: 50.0}, **body})
+    sent("POST", invert, 422, ids=of_model, json={"target": {"nothing": 1.0}})
     sent("GET", "/livez", 200)
     sent("GET", "/readyz", 200)
+
+
+def key() -> dict[str, str]:
+    return {"Idempotency-Key": uuid4().hex}
+
+
+def follow(sent: Any, job_id: str) -> None:
+    """The stream of a job that has ended, since one that goes on would not end; and its feed."""
+    events, ids = "/v1/jobs/{job_id}/events", {"job_id": job_id}
+    sent("GET", events, 200, ids=ids)
+    feed = sent("GET", events, 200, ids=ids, headers={"Accept": "application/json"})
+    sent("GET", events, 204, ids=ids, headers={"Last-Event-ID": feed["next"]})
+    sent("GET", events, 422, ids=ids, params={"after": "somewhere"})
 
 
 def test_a_service_that_is_not_ready_says_so_as_documented(

@@ -111,6 +111,18 @@ def test_a_deletion_takes_the_blob_along(api: Api, settings: Settings) -> None:
     assert blobs(settings) == []
 
 
+def test_rows_whose_dataset_is_deleted_at_this_moment_are_a_404(
+    api: Api, settings: Settings
+) -> None:
+    dataset_id = api.upload(plane())
+    for path in blobs(settings):
+        path.unlink()
+
+    response = api.client.get(f"/v1/datasets/{dataset_id}/rows")
+
+    assert (response.status_code, problem_of(response)["code"]) == (404, "dataset_not_found")
+
+
 def test_an_answer_waits_for_the_commit_however_slow_it_is(api: Api, database: Database) -> None:
     with before_each_commit(lambda: time.sleep(0.3)):
         created = post_table(api)
@@ -139,7 +151,7 @@ def test_a_refused_upload_leaves_no_row_and_no_file(
 def test_an_upload_whose_file_cannot_be_written_leaves_no_row_and_no_file(
     api: Api, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.storage.blobs.os.fsync", lambda _: fail())
+    monkeypatch.setattr("app.storage.whole_files.os.fsync", lambda _: fail())
 
     response = post_table(api)
 

@@ -1,6 +1,10 @@
 import time
+from collections.abc import Iterator
 
 import pytest
+
+from app.client import Backsolve
+from tests.builders import Api
 
 
 @pytest.fixture
@@ -9,3 +13,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     return slept
+
+
+@pytest.fixture
+def backsolve(api: Api) -> Iterator[Backsolve]:
+    with Backsolve(str(api.client.base_url)) as backsolve:
+        yield backsolve

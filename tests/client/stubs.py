@@ -23,9 +23,19 @@ JOB: dict[str, Any] = {
     "model_id": None,
     "error": None,
     "attempt": 0,
+    "wanted": None,
     "created_at": MOMENT,
     "started_at": None,
     "ended_at": None,
+}
+DATASET: dict[str, Any] = {
+    "id": "ds_1",
+    "name": "mixes",
+    "row_count": 1,
+    "columns": [],
+    "byte_count": 4,
+    "content_sha256": "",
+    "created_at": MOMENT,
 }
 MODEL: dict[str, Any] = {
     "id": "mdl_1",

@@ -1,13 +1,15 @@
-"""Reading is tried again, everything else is sent once."""
+"""Reading is tried again, and so is what has a key; everything else is sent once."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import pytest
 
 from app.client import Backsolve, TimedOut, Unavailable
-from tests.client.stubs import MODEL, Stub, client, ok, problem
+from tests.client.stubs import DATASET, JOB, MODEL, Stub, client, ok, problem
 
 FAILURES = [
     httpx.ConnectError("refused"),
@@ -48,8 +50,7 @@ def test_the_third_failure_is_told(failure: httpx.Response, pauses: list[float])
 def test_nothing_else_is_ever_sent_twice(failure: httpx.Response, pauses: list[float]) -> None:
     def asked(backsolve: Backsolve) -> None:
         for send in (
-            lambda: backsolve.train("ds_1", "strength"),
-            lambda: backsolve.upload(b"a\n1\n"),
+            lambda: backsolve.resolve("ds_1", "strength"),
             lambda: backsolve.predict("mdl_1", x=[[1]]),
             lambda: backsolve.invert("mdl_1", {"strength": 1}),
             lambda: backsolve.delete_dataset("ds_1"),
@@ -62,7 +63,46 @@ def test_nothing_else_is_ever_sent_twice(failure: httpx.Response, pauses: list[f
     with client(stub) as backsolve:
         asked(backsolve)
 
-    assert len(stub.requests) == 5
+    assert len(stub.requests) == 4
+    assert pauses == []
+
+
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+def test_a_job_and_a_table_are_sent_again_under_the_key_of_the_first_time(
+    failure: httpx.Response, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"a\n1\n")
+    sends: list[Callable[[Backsolve], object]] = [
+        lambda backsolve: backsolve.train("ds_1", "strength"),
+        lambda backsolve: backsolve.upload(path),
+        lambda backsolve: backsolve.upload_table(columns={"a": [1]}),
+    ]
+    keys = set[str]()
+
+    for send, answer in zip(sends, (JOB, DATASET, DATASET), strict=True):
+        stub = Stub(failure, failure, ok(answer))
+        with client(stub) as backsolve:
+            send(backsolve)
+
+        named = [request.headers["Idempotency-Key"] for request in stub.requests]
+        assert len(named) == 3
+        assert len(set(named)) == 1
+        assert len({request.content for request in stub.requests}) == 1
+        assert stub.requests[0].content
+        keys |= set(named)
+
+    assert len(keys) == 3
+
+
+def test_a_job_that_is_not_answered_in_time_is_not_sent_again(pauses: list[float]) -> None:
+    stub = Stub(httpx.ReadTimeout("slow"))
+
+    with client(stub) as backsolve, pytest.raises(TimedOut):
+        backsolve.train("ds_1", "strength")
+
+    assert len(stub.requests) == 1
     assert pauses == []
 
 

@@ -1,14 +1,16 @@
 """Values go out as JSON and come back as numpy, also those that JSON has no word for."""
 
 import json
-from typing import Any
+from typing import Any, get_type_hints
 
 import httpx
 import numpy as np
 import pytest
 
 from app.client import Backsolve
+from app.client.backsolve import InvertOptions
 from app.client.transport import json_of
+from app.inference.inversion_schemas import InvertIn
 from tests.client.stubs import JOB, Stub, client, ok, problem
 
 
@@ -51,7 +53,9 @@ def test_only_what_was_given_is_asked_for() -> None:
     with client(stub) as backsolve:
         for ask in (
             lambda: backsolve.invert("mdl_1", {"y": 1}),
-            lambda: backsolve.invert("mdl_1", {"y": 1}, start={"a": 2}, trace=True),
+            lambda: backsolve.invert("mdl_1", {"y": 1}, start={"a": 2}, returned=["trace"]),
+            lambda: backsolve.invert_many("mdl_1", [{"start": {"a": 2}}, {}], target={"y": 1}, k=2),
+            lambda: backsolve.frontier("mdl_1", "y", np.array([1.0, 2.0]), bound="min"),
             lambda: backsolve.train("ds_1", "strength", seed=3),
         ):
             with pytest.raises(Exception, match="It is so"):
@@ -61,8 +65,16 @@ def test_only_what_was_given_is_asked_for() -> None:
     assert bodies == [
         {"target": {"y": 1}},
         {"target": {"y": 1}, "from": {"a": 2}, "return": ["trace"]},
+        {"target": {"y": 1}, "items": [{"from": {"a": 2}}, {}], "k": 2},
+        {"frontier": {"output": "y", "values": [1.0, 2.0], "bound": "min"}},
         {"dataset_id": "ds_1", "targets": ["strength"], "seed": 3},
     ]
+
+
+def test_every_option_of_invert_is_one_of_the_client() -> None:
+    of_the_service = set(InvertIn.model_fields) - {"start", "target", "items", "frontier"}
+
+    assert set(get_type_hints(InvertOptions)) == of_the_service
 
 
 def test_pages_are_fetched_as_they_are_needed() -> None:

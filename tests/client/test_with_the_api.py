@@ -3,9 +3,9 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -16,12 +16,6 @@ from tests.servers import ROOT, serving
 
 X = np.random.default_rng(7).normal(size=(60, 2))
 Y = X @ [2.0, -1.0] + 3.0
-
-
-@pytest.fixture
-def backsolve(api: Api) -> Iterator[Backsolve]:
-    with Backsolve(str(api.client.base_url)) as backsolve:
-        yield backsolve
 
 
 @pytest.fixture
@@ -174,31 +168,6 @@ def test_a_scaled_target_has_its_scale_beside_the_parameters(
     assert model.outputs["y"].offset == scaled.offset[0]
 
 
-def test_inversion_gives_an_input_that_predict_confirms(backsolve: Backsolve, model: Model) -> None:
-    found = backsolve.invert(
-        model.id, {"y": 7.0}, start={"x1": 1, "x2": 1}, features={"x2": {"frozen": True}}
-    )
-
-    solution = found.solutions[0]
-    assert solution.verified
-    assert solution.input == {"x1": pytest.approx(2.5), "x2": 1.0}
-    assert [(change.feature, change.start) for change in solution.changes] == [("x1", 1.0)]
-    assert backsolve.predict(model.id, rows=[solution.input]).y["y"] == pytest.approx([7.0])
-
-
-def test_what_is_out_of_reach_says_how_far_one_gets(backsolve: Backsolve, model: Model) -> None:
-    limits = {"x1": {"min": 0.0, "max": 1.0}, "x2": {"min": 0.0, "max": 1.0}}
-
-    found = backsolve.invert(model.id, {"y": 70.0}, features=limits, trace=True)
-
-    assert (found.status, found.solutions) == ("infeasible", ())
-    assert found.infeasibility is not None
-    assert found.infeasibility.attainable["y"].max == pytest.approx(5.0)
-    assert found.infeasibility.nearest_input == {"x1": pytest.approx(1), "x2": pytest.approx(0)}
-    assert found.trace is not None
-    assert found.trace.cost[-1] <= found.trace.cost[0]
-
-
 def test_a_mistake_in_a_spec_is_pointed_at(backsolve: Backsolve) -> None:
     dataset = backsolve.upload(b"a,b\n1,2\n2,3\n")
 
@@ -215,6 +184,40 @@ def test_a_spec_is_resolved_without_a_job(backsolve: Backsolve) -> None:
 
     assert spec["inputs"] == ["a"]
     assert list(backsolve.jobs()) == []
+
+
+class Losing(httpx.BaseTransport):
+    """The network, but for the first answer to each POST: that is lost on its way."""
+
+    def __init__(self) -> None:
+        self.network = httpx.HTTPTransport()
+        self.lost = set[str]()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self.network.handle_request(request)
+        if request.method == "POST" and request.url.path not in self.lost:
+            self.lost.add(request.url.path)
+            response.close()
+            raise httpx.ReadError("reset", request=request)
+        return response
+
+    def close(self) -> None:
+        self.network.close()
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_table_and_a_job_whose_answers_were_lost_are_there_once(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n2,3\n")
+    losing = Losing()
+
+    with Backsolve(str(api.client.base_url), transport=losing) as backsolve:
+        dataset = backsolve.upload(path)
+        job = backsolve.train(dataset.id, "b")
+
+        assert losing.lost == {"/v1/datasets", "/v1/jobs"}
+        assert [known.id for known in backsolve.datasets()] == [dataset.id]
+        assert [known.id for known in backsolve.jobs()] == [job.id]
 
 
 def test_a_job_is_cancelled_once(backsolve: Backsolve) -> None:

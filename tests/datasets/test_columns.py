@@ -23,7 +23,7 @@ from app.datasets.columns import (
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 WORD = st.text(st.characters(codec="utf-8"), min_size=1, max_size=3)
 
-checked = settings(max_examples=80, deadline=None, derandomize=True)
+checked = settings(max_examples=80)
 
 
 def numeric(cells: list[float | None]) -> NumericColumn:

@@ -188,7 +188,7 @@ def test_faults_are_listed_to_twenty_and_no_text_is_echoed_beyond_eighty_charact
 
 @pytest.mark.parametrize("media_type", PARSERS)
 def test_random_damage_gives_a_sound_table_or_a_service_error(media_type: str) -> None:
-    chance = random.Random(20)  # noqa: S311 - a fixed seed is what makes it a test
+    chance = random.Random(20)
     for _ in range(1_500):
         body = damaged(VALID[media_type], chance)
         try:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from app.datasets import stored_table
 from app.datasets.stored_table import StoredColumn
-from app.storage.blobs import Blobs
+from app.storage.blobs import FolderBlobs
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path)
+def blobs(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def table(rows: int = 25) -> pa.Table:
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_a_table_comes_back_as_it_was_written(blobs: Blobs) -> None:
+def test_a_table_comes_back_as_it_was_written(blobs: FolderBlobs) -> None:
     stored_table.write(blobs, "ds_1", table())
 
     assert stored_table.read(blobs, "ds_1").to_pylist() == table().to_pylist()
@@ -45,7 +45,9 @@ def test_a_table_comes_back_as_it_was_written(blobs: Blobs) -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_batches_are_small_and_have_the_named_columns_of_all_rows_in_order(blobs: Blobs) -> None:
+def test_batches_are_small_and_have_the_named_columns_of_all_rows_in_order(
+    blobs: FolderBlobs,
+) -> None:
     stored_table.write(blobs, "ds_1", table())
 
     batches = list(stored_table.batches(blobs, "ds_1", ["b", "kind"]))
@@ -58,7 +60,7 @@ def test_batches_are_small_and_have_the_named_columns_of_all_rows_in_order(blobs
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_all_batches_of_a_category_share_their_levels(blobs: Blobs) -> None:
+def test_all_batches_of_a_category_share_their_levels(blobs: FolderBlobs) -> None:
     """Also where the table came in chunks that counted their levels differently."""
     chunks: list[list[str | None]] = [["u", "v"], ["v", "w", None], ["x", "u"]]
     kinds = pa.chunked_array([pa.array(chunk).dictionary_encode() for chunk in chunks])
@@ -75,14 +77,14 @@ def test_all_batches_of_a_category_share_their_levels(blobs: Blobs) -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_columns_come_one_by_one_as_numbers_and_codes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     rows = data.draw(st.integers(1, 40))
     names = data.draw(st.lists(st.sampled_from(["a", "kind", "b"]), min_size=1, unique=True))
-    blobs = Blobs(tmp_path_factory.mktemp("blobs"))
+    blobs = FolderBlobs(tmp_path_factory.mktemp("blobs"))
     stored_table.write(blobs, "ds_1", table(rows))
 
     columns = list(stored_table.columns(blobs, "ds_1", names))
@@ -99,7 +101,7 @@ def cells_of(column: StoredColumn) -> list[float | str | None]:
     return [None if code is None else column.levels[int(code)] for code in values]
 
 
-def test_reading_holds_a_batch_and_not_the_table(blobs: Blobs) -> None:
+def test_reading_holds_a_batch_and_not_the_table(blobs: FolderBlobs) -> None:
     columns = {
         f"x{index}": np.random.default_rng(index).normal(size=100_000) for index in range(80)
     }

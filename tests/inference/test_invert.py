@@ -1,259 +1,238 @@
 """Backward over HTTP: every answer is checked by asking predict."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
-from scipy.optimize import Bounds, LinearConstraint, linprog, minimize
+from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from app.numeric.activations import Array
-from tests.builders import Api, Json, plane
-from tests.inference.test_predict import kinds
+from tests.builders import Api, plane
+from tests.inference.lab import Lab, only_solution
+
+AUTO = ("closed_form", "qp", "lp", "milp", "miqp")
 
 
 def test_the_answer_attains_the_target_when_predict_is_asked(api: Api) -> None:
     model = api.model_id(api.upload(plane()), ["y"])
 
-    answer = invert(api, model, target={"y": 12.5})
+    answer = api.post(f"/v1/models/{model}/invert", {"target": {"y": 12.5}})
 
     found = only_solution(answer)
-    assert (answer["status"], answer["method"], found["verified"]) == ("optimal", "exact", True)
-    assert predicted(api, model, found["input"])["y"] == pytest.approx(12.5, abs=1e-9)
+    assert (answer["status"], answer["method"], answer["gap"]) == ("optimal", "closed_form", 0.0)
+    assert (answer["model_id"], answer["model_version"]) == (model, 1)
+    told = api.post(f"/v1/models/{model}/predict", {"rows": [found["input"]]})["predictions"][0]
+    assert told["y"] == found["prediction"] == {"y": pytest.approx(12.5, abs=1e-9)}
+    assert found["verified"]
 
 
-def test_no_nearer_input_gives_the_target(api: Api) -> None:
+def test_no_nearer_input_gives_the_target(lab: Lab) -> None:
     """Against scipy's SLSQP on the same question in the same units."""
-    table = plane(noise=0.5)
-    model = api.model_id(api.upload(table), ["y"])
-    described = api.get(f"/v1/models/{model}")["inputs"]
-    scale = np.array([column["scale"] for column in described])
-    parameters = api.get(f"/v1/models/{model}/parameters")
-    w, b = np.array(parameters["w"])[0], parameters["b"][0]
+    units = lab.units("noisy plane")
     start = np.array([10.0, 0.5])
 
-    answer = invert(
-        api,
-        model,
+    found = lab.checked(
+        "noisy plane",
         start={"a": 10.0, "c": 0.5},
         target={"y": 20.0},
         features={"c": {"min": 0.0, "max": 0.6}},
+        within="anything",
     )
 
+    short = 20.0 - units.b - units.w @ start
     peer = minimize(
         squared_length,
         np.zeros(2),
         method="SLSQP",
-        constraints=LinearConstraint(w * scale, 20.0 - b - w @ start, 20.0 - b - w @ start),
-        bounds=Bounds([-np.inf, -0.5 / scale[1]], [np.inf, 0.1 / scale[1]]),
+        constraints=LinearConstraint(units.w * units.scale, short, short),
+        bounds=Bounds([-np.inf, -0.5 / units.scale[1]], [np.inf, 0.1 / units.scale[1]]),
         tol=1e-14,
     )
-    assert only_solution(answer)["distance"]["l2"] == pytest.approx(np.sqrt(peer.fun), rel=1e-6)
+    assert found["distance"]["l2"] == pytest.approx(np.sqrt(peer.fun), rel=1e-6)
+    assert found["cost"] == pytest.approx(found["distance"]["l2"], rel=1e-12)
 
 
-@pytest.mark.parametrize("method", ["exact", "gradient"])
-def test_frozen_inputs_and_bounds_are_respected_to_the_last_bit(api: Api, method: str) -> None:
-    model = api.model_id(api.upload(three_inputs()), ["y"])
-
-    answer = invert(
-        api,
-        model,
+@pytest.mark.parametrize("method", ["auto", "gradient"])
+def test_frozen_inputs_and_limits_are_respected_to_the_last_bit(lab: Lab, method: str) -> None:
+    found = lab.checked(
+        "identity",
         start={"a": 0.3, "c": 0.1, "d": 0.7},
-        target={"y": 2.5},
+        target={"y": 1.2},
         features={"a": {"frozen": True}, "c": {"min": -0.2, "max": 0.3}},
         method=method,
     )
 
-    found = only_solution(answer)
-    assert found["verified"]
     assert found["input"]["a"] == 0.3
     assert -0.2 <= found["input"]["c"] <= 0.3
     assert "a" not in {change["feature"] for change in found["changes"]}
 
 
-@pytest.mark.parametrize("method", ["exact", "gradient"])
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus"])
-def test_curved_activations_invert_both_ways(api: Api, activation: str, method: str) -> None:
-    model = api.model_id(api.upload(three_inputs(activation)), ["y"], activation=activation)
+@pytest.mark.parametrize("method", ["auto", "gradient"])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus", "exp", "relu"])
+def test_curved_activations_invert_both_ways(lab: Lab, activation: str, method: str) -> None:
+    found = lab.checked(activation, target={"y": 0.6}, method=method, tolerance=1e-8)
 
-    answer = invert(api, model, target={"y": 0.6}, method=method, tolerance=1e-8)
-
-    found = only_solution(answer)
-    assert found["verified"]
-    assert predicted(api, model, found["input"])["y"] == pytest.approx(0.6, abs=1e-8)
+    assert found["prediction"]["y"] == pytest.approx(0.6, abs=1e-8)
 
 
-def test_gradient_inversion_returns_a_falling_trace(api: Api) -> None:
-    model = api.model_id(api.upload(three_inputs("sigmoid")), ["y"], activation="sigmoid")
+def test_where_relu_is_flat_every_input_below_serves(lab: Lab) -> None:
+    found = lab.checked("relu", start={"a": -2, "c": 0, "d": -1}, target={"y": 0.0})
+    reached = lab.checked("relu", target={"y": {"max": 0.0}})
 
-    answer = invert(api, model, target={"y": 0.9}, method="gradient", trace=True)
-
-    costs = answer["trace"]["cost"]
-    assert costs == sorted(costs, reverse=True)
-    assert costs[-1] < 1e-12
+    assert found["text"] == "Nothing has to change."
+    assert reached["prediction"]["y"] == 0.0
 
 
-def test_relu_is_inverted_by_gradient_and_refused_by_exact(api: Api) -> None:
-    model = api.model_id(api.upload(three_inputs("softplus")), ["y"], activation="relu")
+def test_an_interval_is_entered_at_its_nearer_end(lab: Lab) -> None:
+    low = lab.checked("plane", start={"a": 5, "c": 0}, target={"y": {"min": 20, "max": 25}})
+    high = lab.checked("plane", start={"a": 16, "c": 0}, target={"y": {"min": 20, "max": 25}})
+    inside = lab.checked("plane", start={"a": 9, "c": 0}, target={"y": {"min": 20, "max": 25}})
+    open_end = lab.checked("plane", start={"a": 5, "c": 0}, target={"y": {"min": 20}})
 
-    answer = invert(api, model, target={"y": 0.9})
-    refused = invert(api, model, 422, target={"y": 0.9}, method="exact")
+    assert low["prediction"]["y"] == pytest.approx(20.0, abs=1e-8)
+    assert high["prediction"]["y"] == pytest.approx(25.0, abs=1e-8)
+    assert inside["text"] == "Nothing has to change."
+    assert inside["robustness"]["input_rounding"] > 0.0
+    assert open_end["input"] == low["input"]
 
-    assert answer["method"] == "gradient"
-    assert only_solution(answer)["verified"]
-    assert refused["errors"][0]["pointer"] == "/method"
+
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+@pytest.mark.parametrize("spelt", ["short", "long"])
+def test_a_goal_goes_to_the_end_of_what_can_be_reached(lab: Lab, goal: str, spelt: str) -> None:
+    """By hand: each input at the end of its training range that its weight points to."""
+    units = lab.units("sigmoid")
+    upwards = (units.w > 0) == (goal == "maximize")
+    ends = np.where(upwards, units.high, units.low)
+
+    found = lab.checked("sigmoid", target={"y": goal if spelt == "short" else {"goal": goal}})
+
+    assert list(found["input"].values()) == ends.tolist()
+    best = 1 / (1 + np.exp(-(units.w @ ends + units.b)))
+    assert found["prediction"]["y"] == pytest.approx(best, rel=1e-8)
 
 
-def test_what_cannot_be_reached_is_told_with_what_can(api: Api) -> None:
-    """The interval is confirmed by an independent linear program."""
-    model = api.model_id(api.upload(plane()), ["y"])
-    parameters = api.get(f"/v1/models/{model}/parameters")
-    w, b = np.array(parameters["w"])[0], parameters["b"][0]
-    bounds = [(0.0, 20.0), (-1.0, 1.0)]
-
-    answer = invert(
-        api,
-        model,
-        target={"y": 100.0},
-        features={"a": {"min": 0.0, "max": 20.0}, "c": {"min": -1.0, "max": 1.0}},
+def test_of_all_inputs_that_go_as_far_the_nearest_is_given(lab: Lab) -> None:
+    """With a + c held to 1 and y = 2 a + c + ..., d alone decides how far a must go."""
+    found = lab.checked(
+        "mixed",
+        start={"a": 2, "c": 1, "d": 10, "kind": "u"},
+        target={"y": "maximize"},
+        features={"a": {"max": 3}, "c": {"max": 1.5}, "d": {"max": 12}, "kind": {"frozen": True}},
+        constraints=[{"terms": {"a": 1, "c": 1}, "op": "<=", "value": 4}],
     )
 
-    best = b - linprog(-w, bounds=bounds).fun
-    assert (answer["status"], answer["solutions"]) == ("infeasible", [])
-    told = answer["infeasibility"]
-    assert told["attainable"]["y"]["max"] == pytest.approx(best, rel=1e-9)
-    assert told["nearest"]["prediction"]["y"] == pytest.approx(best, rel=1e-9)
-    assert predicted(api, model, told["nearest"]["input"]) == told["nearest"]["prediction"]
+    assert found["input"] == {
+        "a": pytest.approx(3.0, abs=1e-6),
+        "c": pytest.approx(1.0, abs=1e-6),
+        "d": pytest.approx(12.0, abs=1e-6),
+        "kind": "u",
+    }
 
 
-def test_a_value_that_sigma_never_takes_is_refused_with_the_interval(api: Api) -> None:
-    model = api.model_id(api.upload(three_inputs("sigmoid")), ["y"], activation="sigmoid")
+def test_a_goal_without_end_is_told_as_such(lab: Lab) -> None:
+    answer = lab.invert("plane", target={"y": "maximize"}, within="anything")
 
-    problem = invert(api, model, 422, target={"y": 1.0})
-
-    assert problem["errors"][0]["pointer"] == "/target/y"
-    assert "between 0 and 1" in problem["detail"]
+    assert (answer["status"], answer["solutions"]) == ("unbounded", [])
+    assert "no largest value" in answer["warnings"][0]
 
 
-def test_several_outputs_are_met_at_once_or_left_free(api: Api) -> None:
-    random = np.random.default_rng(0)
-    x = random.normal(size=(50, 3))
-    table = dict(zip("acd", x.T, strict=True))
-    table |= {"p": x @ [1.0, 2.0, 3.0], "q": x @ [1.0, -1.0, 0.5]}
-    model = api.model_id(api.upload(table), ["p", "q"])
+def test_a_goal_and_an_interval_of_another_output_hold_together(lab: Lab) -> None:
+    found = lab.checked("two outputs", target={"p": "maximize", "q": {"min": 1.0, "max": 1.5}})
+    alone = lab.checked("two outputs", target={"p": "maximize"})
 
-    both = only_solution(invert(api, model, target={"p": 1.0, "q": 2.0}))
-    one = only_solution(invert(api, model, target={"q": 2.0}))
+    assert 1.0 - 1e-9 <= found["prediction"]["q"] <= 1.5 + 1e-9
+    assert found["prediction"]["p"] <= alone["prediction"]["p"] + 1e-9
 
-    assert both["prediction"] == pytest.approx({"p": 1.0, "q": 2.0}, abs=1e-9)
-    assert one["prediction"]["q"] == pytest.approx(2.0, abs=1e-9)
+
+def test_several_outputs_are_met_at_once_or_left_free(lab: Lab) -> None:
+    both = lab.checked("two outputs", target={"p": 1.0, "q": 1.5})
+    one = lab.checked("two outputs", target={"q": 1.5})
+
+    assert both["prediction"] == pytest.approx({"p": 1.0, "q": 1.5}, abs=1e-9)
+    assert one["prediction"]["q"] == pytest.approx(1.5, abs=1e-9)
     assert one["distance"]["l2"] <= both["distance"]["l2"] + 1e-12
 
 
-def test_categories_stay_at_their_start_and_the_answer_says_so(api: Api) -> None:
-    model = api.model_id(api.upload(kinds()), ["y"])
+def test_of_several_goals_the_weighted_sum_counts(lab: Lab) -> None:
+    """p has w (1, 2, 3) and q (1, -1, 0.5), so that 5 q outweighs p in c."""
+    described = lab.api.get(f"/v1/models/{lab.model('two outputs')}")["inputs"]
+    low = {column["name"]: column["minimum"] for column in described}
 
-    answer = invert(api, model, start={"kind": "v"}, target={"y": 4.0})
+    even = lab.checked("two outputs", target={"p": "maximize", "q": "maximize"})
+    heavy = {"goal": "maximize", "weight": 5.0}
+    tilted = lab.checked("two outputs", target={"p": "maximize", "q": heavy})
 
-    assert only_solution(answer)["input"]["kind"] == "v"
-    assert only_solution(answer)["verified"]
-    assert any("kind" in warning for warning in answer["warnings"])
+    assert even["input"]["c"] > 0.0
+    assert tilted["input"]["c"] == pytest.approx(low["c"], abs=1e-6)
 
 
-def test_the_text_says_what_to_do(api: Api) -> None:
-    model = api.model_id(api.upload(plane()), ["y"])
+def test_answers_stay_where_the_model_was_trained_unless_told_otherwise(lab: Lab) -> None:
+    kept = lab.invert("plane", target={"y": 100.0})
+    let_go = lab.checked("plane", target={"y": 100.0}, within="anything")
+    moved = lab.checked("plane", target={"y": 100.0}, features={"a": {"max": 60.0}})
 
-    raised = invert(
-        api,
-        model,
-        start={"a": 1, "c": 0},
-        target={"y": 9.0},
+    assert kept["status"] == "infeasible"
+    assert not let_go["in_training_range"]
+    assert not moved["in_training_range"]
+    assert moved["input"]["a"] <= 60.0
+
+
+def test_a_start_outside_the_training_range_may_stay_there(lab: Lab) -> None:
+    high = lab.units("plane").high[0]
+
+    found = lab.checked(
+        "plane", start={"a": high + 9.0, "c": 0.0}, target={"y": {"max": 2 * (high + 5.0) + 5}}
+    )
+
+    assert high < found["input"]["a"] <= high + 9.0
+
+
+def test_the_text_says_what_to_do(lab: Lab) -> None:
+    raised = lab.checked(
+        "plane",
+        start={"a": 8, "c": 0},
+        target={"y": 23.0},
         features={"c": {"frozen": True}},
     )
-    kept = invert(api, model, start={"a": 1, "c": 0}, target={"y": 7.0})
+    kept = lab.checked("plane", start={"a": 8, "c": 0}, target={"y": 21.0})
+    switched = lab.checked(
+        "mixed",
+        start={"a": 5, "c": 0, "d": 20, "kind": "u"},
+        target={"y": 27.0},
+        features={name: {"frozen": True} for name in ("a", "c", "d")},
+    )
 
-    assert only_solution(raised)["text"] == "Raise a by 1."
-    assert only_solution(kept)["text"] == "Nothing has to change."
-
-
-BAD_QUESTIONS: list[tuple[str, Json, str, str]] = [
-    ("no target", {"target": {}}, "/target", "at least 1"),
-    ("unknown output", {"target": {"z": 1}}, "/target/z", "It has: y"),
-    ("unknown input in from", {"from": {"z": 1}}, "/from/z", "It has: kind, a"),
-    ("unknown feature", {"features": {"z": {}}}, "/features/z", "It has: kind, a"),
-    ("unknown level", {"from": {"kind": "w"}}, "/from/kind", "u, v"),
-    ("bounds of a category", {"features": {"kind": {"min": 1}}}, "/features/kind", "category"),
-    ("crossed bounds", {"features": {"a": {"min": 2, "max": 1}}}, "/features/a", "above max"),
-    (
-        "frozen outside its bounds",
-        {"from": {"a": 9}, "features": {"a": {"frozen": True, "max": 5}}},
-        "/features/a",
-        "frozen at 9",
-    ),
-    ("an interval", {"target": {"y": {"min": 3}}}, "/target/y", "number"),
-    ("a constraint", {"constraints": []}, "/constraints", "not permitted"),
-    ("steps beyond the limit", {"steps_max": 10**9}, "/steps_max", "many"),
-]
+    assert raised["text"] == "Raise a by 1."
+    assert kept["text"] == "Nothing has to change."
+    assert switched["text"] == "Set kind to w."
+    assert switched["changes"] == [
+        {"feature": "kind", "from": "u", "to": "w", "delta": None, "cost": 1.0}
+    ]
+    assert switched["distance"] == {"l1": 1.0, "l2": 1.0, "linf": 1.0, "changed": 1}
 
 
-@pytest.mark.parametrize(
-    ("change", "pointer", "part"),
-    [row[1:] for row in BAD_QUESTIONS],
-    ids=[row[0] for row in BAD_QUESTIONS],
-)
-def test_a_question_that_does_not_fit_is_refused_by_name(
-    api: Api, change: Json, pointer: str, part: str
-) -> None:
-    model = api.model_id(api.upload(kinds()), ["y"])
+def test_changes_add_up_to_the_answer(lab: Lab) -> None:
+    start = {"a": 2.0, "c": 1.0, "d": 10.0, "kind": "u"}
 
-    question: Json = {"target": {"y": 4.0}} | change
-    problem = api.post(f"/v1/models/{model}/invert", question, 422)
+    found = lab.checked("mixed", start=start, target={"y": 30.0})
 
-    found = [fault for fault in problem["errors"] if fault["pointer"] == pointer]
-    assert found, problem
-    assert part in found[0]["detail"]
+    told = {change["feature"]: change for change in found["changes"]}
+    for name, change in told.items():
+        assert (change["from"], change["to"]) == (start[name], found["input"][name])
+    assert [change["cost"] for change in found["changes"]] == sorted(
+        (change["cost"] for change in told.values()), reverse=True
+    )
+    assert {name for name in start if found["input"][name] != start[name]} == set(told)
+
+
+def test_verified_is_as_strict_as_the_tolerance(lab: Lab) -> None:
+    strict = lab.checked("identity", target={"y": 1.25}, tolerance=1e-9)
+    loose = lab.invert(
+        "identity", target={"y": 1.25}, method="gradient", tolerance=0.5, learning_rate=0.05
+    )
+
+    assert strict["prediction"]["y"] == pytest.approx(1.25, abs=1.25e-9)
+    assert loose["status"] == "feasible"
+    assert 1e-3 < abs(only_solution(loose)["prediction"]["y"] - 1.25) <= 0.5 * 1.25
 
 
 def squared_length(step: Array) -> float:
     return float(step @ step)
-
-
-def three_inputs(activation: str = "identity") -> dict[str, Any]:
-    x = np.random.default_rng(2).normal(size=(80, 3))
-    z = x @ [1.0, -0.5, 0.8] + 0.2
-    outputs: dict[str, Callable[[], Array]] = {
-        "identity": lambda: z,
-        "sigmoid": lambda: 1 / (1 + np.exp(-z)),
-        "tanh": lambda: np.tanh(z),
-        "softplus": lambda: np.log1p(np.exp(z)),
-    }
-    return {"a": x[:, 0], "c": x[:, 1], "d": x[:, 2], "y": outputs[activation]()}
-
-
-def invert(
-    api: Api,
-    model: str,
-    status: int = 200,
-    *,
-    start: Json | None = None,
-    trace: bool = False,
-    **question: Any,
-) -> Json:
-    if start is not None:
-        question["from"] = start
-    if trace:
-        question["return"] = ["trace"]
-    return api.post(f"/v1/models/{model}/invert", question, status)
-
-
-def predicted(api: Api, model: str, row: Json) -> Json:
-    prediction: Json = api.post(f"/v1/models/{model}/predict", {"rows": [row]})["predictions"][0][
-        "y"
-    ]
-    return prediction
-
-
-def only_solution(answer: Json) -> Json:
-    assert len(answer["solutions"]) == 1, answer
-    solution: Json = answer["solutions"][0]
-    return solution

@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from app.jobs import history, lifecycle, queries
-from app.jobs.lifecycle import Claim, Replaced
+from app.jobs.lifecycle import Claim, Replaced, SavedState
 from app.jobs.states import JobState
-from app.storage.database import Database, clock
+from app.numeric.activations import Array
+from app.storage.database import Database, Session, clock
 from app.storage.tables import JobRow
 
 LEASE_SECONDS = 60.0
@@ -127,6 +128,19 @@ def test_stopping_the_service_gives_jobs_back_without_counting_a_death(
     assert (job.state, job.deaths, job.delivery) == (JobState.QUEUED, 0, 2)
 
 
+def test_a_copy_of_a_delivery_claims_nothing_once_the_job_has_ended(database: Database) -> None:
+    add_job(database)
+    claimed = claim(database)
+    assert claimed is not None
+    with database.writing() as session:
+        lifecycle.finish(session, "job_1", claimed.attempt, JobState.SUCCEEDED, reason="finished")
+
+    again = claim(database)
+
+    assert again is None
+    assert read(database).attempt == claimed.attempt
+
+
 def test_a_cancelled_job_is_not_run_again_after_its_worker_died(database: Database) -> None:
     add_job(database)
     claim(database, lease_seconds=-1)
@@ -188,21 +202,95 @@ def test_history_of_an_attempt_that_was_lost_does_not_mix_with_the_next(
     assert first is not None
     with database.writing() as session:
         records = np.array([[0.0, 9.0, 9.0, 9.0]])
-        lifecycle.beat(
-            session, "job_1", first.attempt, lease_seconds=LEASE_SECONDS, records=records
-        )
+        save(session, first.attempt, records)
+        queries.delete_checkpoint(session, "job_1")
 
     second = claim(database)
     assert second is not None
     with database.writing() as session:
         records = np.array([[0.0, 1.0, 2.0, 3.0]])
-        lifecycle.beat(
-            session, "job_1", second.attempt, lease_seconds=LEASE_SECONDS, records=records
-        )
+        save(session, second.attempt, records)
 
     with database.reading() as session:
         kept = history.join(queries.history_blocks(session, "job_1"))
     assert kept.tolist() == [[0.0, 1.0, 2.0, 3.0]]
+
+
+def test_the_next_attempt_goes_on_from_the_checkpoint_with_the_history_up_to_it(
+    database: Database,
+) -> None:
+    add_job(database)
+    first = claim(database)
+    assert first is not None
+    records = np.array([[0.0, 9.0, 9.0, 9.0], [1.0, 8.0, 8.0, 8.0]])
+    with database.writing() as session:
+        save(session, first.attempt, records)
+
+    second = claim(database)
+
+    assert second is not None
+    assert second.checkpoint == SavedState(1, b"state", {"numpy": "1"})
+    with database.reading() as session:
+        kept = history.join(queries.history_blocks(session, "job_1"))
+    assert kept.tolist() == records.tolist()
+    assert read(database).progress == {"epoch": 1}
+
+
+def test_a_replaced_worker_cannot_store_a_checkpoint(database: Database) -> None:
+    add_job(database)
+    first = claim(database)
+    claim(database)
+    assert first is not None
+
+    with database.writing() as session, pytest.raises(Replaced):
+        save(session, first.attempt, np.array([[5.0, 1.0, 1.0, 1.0]]))
+
+    with database.reading() as session:
+        assert queries.checkpoint(session, "job_1") is None
+
+
+def test_a_job_that_has_ended_leaves_no_checkpoint(database: Database) -> None:
+    add_job(database)
+    claimed = claim(database)
+    assert claimed is not None
+    with database.writing() as session:
+        save(session, claimed.attempt, np.array([[0.0, 9.0, 9.0, 9.0]]))
+
+    with database.writing() as session:
+        lifecycle.finish(session, "job_1", claimed.attempt, JobState.SUCCEEDED, reason="finished")
+
+    with database.reading() as session:
+        assert queries.checkpoint(session, "job_1") is None
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_pause_is_kept_when_the_worker_stops_or_dies_first(
+    database: Database, lost: bool
+) -> None:
+    add_job(database)
+    claimed = claim(database)
+    assert claimed is not None
+    with database.writing() as session:
+        lifecycle.pause(session, locked(session))
+
+    with database.writing() as session:
+        if lost:
+            lifecycle.take_back(session, locked(session), attempts_max=ATTEMPTS_MAX)
+        else:
+            lifecycle.give_back_all(session)
+
+    assert state(database) == JobState.PAUSED
+    assert claim(database) is None
+
+
+def test_a_resumed_job_is_claimed_under_a_new_delivery_only(database: Database) -> None:
+    add_job(database)
+    with database.writing() as session:
+        lifecycle.pause(session, locked(session))
+        lifecycle.resume(session, locked(session))
+
+    assert claim(database, delivery=1) is None
+    assert claim(database, delivery=2) is not None
 
 
 def test_every_move_is_kept_in_order(database: Database) -> None:
@@ -238,7 +326,6 @@ def add_job(database: Database, *, delivery: int = 1) -> None:
                 spec={},
                 resolved_spec={},
                 state=JobState.QUEUED,
-                cancel_wanted=False,
                 delivery=delivery,
                 attempt=0,
                 deaths=0,
@@ -259,6 +346,24 @@ def claim(
             lease_seconds=lease_seconds,
             attempts_max=ATTEMPTS_MAX,
         )
+
+
+def save(session: Session, attempt: int, records: Array) -> None:
+    lifecycle.save(
+        session,
+        "job_1",
+        attempt,
+        lease_seconds=LEASE_SECONDS,
+        progress={"epoch": int(records[-1, 0])},
+        records=records,
+        checkpoint=SavedState(int(records[-1, 0]), b"state", {"numpy": "1"}),
+    )
+
+
+def locked(session: Session) -> JobRow:
+    row = queries.find_and_lock(session, "job_1")
+    assert row is not None
+    return row
 
 
 def read(database: Database) -> JobRow:

@@ -1,17 +1,19 @@
 """What a run writes of an epoch that is not over: nothing, but it listens."""
 
 import math
+import time
+from datetime import datetime
 
 import numpy as np
 import pytest
 
 from app.jobs import lifecycle
-from app.jobs.recorder import Recorder
-from app.jobs.states import JobState
+from app.jobs.recorder import Ending, Recorder
 from app.jobs.worker import Worker
 from app.numeric.method import Settings
 from app.numeric.rows import rows_of
 from app.numeric.training import Progress, TrainingData, TrainingPlan, train
+from app.storage.tables import JobRow
 from tests.builders import Api, plane
 
 
@@ -36,7 +38,7 @@ def recorder(api: Api, worker: Worker) -> Recorder:
 
 def test_an_epoch_that_is_not_over_leaves_no_record(recorder: Recorder) -> None:
     for epoch, batch in ((0, 0), (0, 40), (0, 80), (1, 0), (1, 40)):
-        recorder.add(progress_of(epoch=epoch, batch=batch), epochs=5)
+        recorder.add(progress_of(epoch=epoch, batch=batch), epochs=5, rows=20)
 
     assert [record[0] for record in recorder.records] == [0, 1]
     assert recorder.progress is not None
@@ -45,8 +47,25 @@ def test_an_epoch_that_is_not_over_leaves_no_record(recorder: Recorder) -> None:
 
 def test_a_job_is_cancelled_in_the_middle_of_an_epoch(api: Api, recorder: Recorder) -> None:
     api.post(f"/v1/jobs/{recorder.claim.job_id}/cancel", None, 202)
-    recorder.written_at = -math.inf
+    recorder.lease.written_at = -math.inf
 
-    wanted = recorder.add(progress_of(epoch=0, batch=40), epochs=5)
+    ending = recorder.add(progress_of(epoch=0, batch=40), epochs=5, rows=20)
 
-    assert wanted is JobState.CANCELLED
+    assert ending is Ending.CANCEL
+
+
+def test_the_lease_is_renewed_while_one_step_takes_long(recorder: Recorder, worker: Worker) -> None:
+    def lease() -> datetime:
+        with worker.database.reading() as session:
+            row = session.get(JobRow, recorder.claim.job_id)
+            assert row is not None
+            assert row.lease_ends_at is not None
+            return row.lease_ends_at
+
+    claimed_until = lease()
+    deadline = time.monotonic() + 30
+
+    with recorder.lease.kept():
+        while lease() <= claimed_until:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.datasets.columns import CategoricalColumn, Column, Level, NumericColumn
-from app.errors import InvalidSpec
+from app.errors import Fault, InvalidSpec
 from app.jobs.resolution import resolve
 from app.jobs.training_spec import ResolvedSpec, TrainingSpec
 from app.settings import Settings
@@ -99,7 +99,7 @@ def test_what_auto_comes_to(
 
 def test_a_resolved_spec_resolves_to_itself() -> None:
     spec = resolved(["species"], solver={"name": "adam", "batch_size": 8})
-    asked = spec.model_dump(exclude={"task", "in_memory"})
+    asked = spec.model_dump(exclude={"task", "in_memory", "multiply_adds"})
     asked["solver"].pop("reason")
 
     again = resolve(TrainingSpec(**asked), COLUMNS, 100, Settings())
@@ -157,3 +157,33 @@ def test_levels_are_limited() -> None:
 
     with pytest.raises(InvalidSpec, match="30 different labels"):
         resolve(spec, [*COLUMNS, labels], 100, Settings(levels_max=20))
+
+
+def test_the_work_that_a_job_may_be_is_told() -> None:
+    spec = resolved(["strength", "share"], rows=100, inputs=["a", "species"], solver={"epochs": 30})
+
+    # 80 rows are trained on; species takes three columns.
+    assert spec.multiply_adds == 80 * 4 * 2 * 30
+
+
+@pytest.mark.parametrize(
+    ("budgets", "parts"),
+    [
+        ({"job_budget": 80 * 500 - 1}, ["40,000 multiply-adds", "39,999", "at most 499 epochs"]),
+        ({"owner_budget": 79}, ["at most 79 are allowed", "Ask for fewer inputs or rows"]),
+        ({"job_budget": 80 * 500, "owner_budget": 80 * 500}, []),
+    ],
+)
+def test_a_job_beyond_the_budget_is_refused_with_what_to_ask_for(
+    budgets: dict[str, int], parts: list[str]
+) -> None:
+    spec = TrainingSpec(dataset_id="ds_0", targets=["strength"], inputs=["a"])
+
+    faults: tuple[Fault, ...] = ()
+    try:
+        resolve(spec, COLUMNS, 100, Settings().model_copy(update=budgets))
+    except InvalidSpec as error:
+        faults = error.faults
+
+    assert [fault.pointer for fault in faults] == ["/solver/epochs"] * bool(parts)
+    assert all(part in fault.detail for fault in faults for part in parts), faults

@@ -23,7 +23,7 @@ def test_a_plane_is_learned_to_the_last_digits(api: Api) -> None:
 def test_the_answer_says_what_every_default_came_to(api: Api) -> None:
     job = api.queue(api.upload(plane()), ["y"])
 
-    assert (job["state"], job["allowed_actions"]) == ("queued", ["cancel"])
+    assert (job["state"], job["allowed_actions"]) == ("queued", ["cancel", "pause"])
     assert job["spec"]["inputs"] == ["a", "c"]
     assert job["spec"]["solver"]["name"] == "closed_form"
     assert "closed form" in job["spec"]["solver"]["reason"]

@@ -134,9 +134,9 @@ from app.jobs.training_run import plan_of
 from app.jobs.part_scores import part_scores
 from app.jobs.training_spec import ResolvedSpec
 from app.numeric.training import train
-from app.storage.blobs import Blobs
+from app.storage.blobs import FolderBlobs
 
-blobs, rows, inputs = Blobs(Path(sys.argv[1])), 100_000, 60
+blobs, rows, inputs = FolderBlobs(Path(sys.argv[1])), 100_000, 60
 random = np.random.default_rng(0)
 table = {f"x{index}": random.normal(size=rows) for index in range(inputs)}
 table["y"] = table["x1"] - 2 * table["x7"] + random.normal(size=rows)

@@ -1,7 +1,7 @@
 """A user of the service, over HTTP and nothing else."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import httpx
@@ -38,14 +38,27 @@ class Caller:
 
     def wait(self, job_id: str, *states: str) -> Json:
         """The job once it is in one of the states, or has ended if none is named."""
+        return self.wait_for(
+            job_id, lambda job: job["state"] in states or (not states and job["terminal"])
+        )
+
+    def wait_for(self, job_id: str, holds: Callable[[Json], bool]) -> Json:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            job = self.job(job_id)
-            if job["state"] in states or (not states and job["terminal"]):
-                return job
+        while not holds(job := self.job(job_id)):
             assert not job["terminal"], job
             assert time.monotonic() < deadline, job
             time.sleep(0.02)
+        return job
+
+    def parameters(self, job: Json) -> Json:
+        path = f"/v1/models/{job['model_id']}/parameters"
+        return checked(self.client.get(path, params={"space": "scaled"}), 200)
+
+    def history(self, job: Json) -> list[Any]:
+        """Epochs, costs and step norms."""
+        path = f"/v1/jobs/{job['id']}/history"
+        found = checked(self.client.get(path, params={"max_points": 100_000}), 200)
+        return [found["epoch"], found["cost"], found["step_norm"]]
 
     def predict(self, model_id: str, x: np.ndarray) -> np.ndarray:
         """Predictions (N, m) for a matrix (N, k)."""

@@ -7,7 +7,8 @@ from tests.conftest import migrated_url
 from tests.journeys.caller import Caller
 from tests.servers import Service, running_service
 
-KINDS = ["sqlite", "postgresql"]
+# What differs on PostgreSQL has quicker tests elsewhere; test_many_machines.py runs on it anyway.
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="package", params=KINDS)

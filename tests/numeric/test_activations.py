@@ -146,7 +146,7 @@ def test_curvature_bounds_every_second_derivative(name: str, cost: str) -> None:
     assert np.max(curvatures) >= 0.99 * bound
 
 
-@settings(deadline=None, derandomize=True, max_examples=200, database=None)
+@settings(max_examples=200)
 @given(outputs=st.integers(2, 6), spread=st.floats(0.01, 5.0), seed=st.integers(0, 2**32 - 1))
 def test_curvature_of_softmax_bounds_its_hessians(outputs: int, spread: float, seed: int) -> None:
     random = np.random.default_rng(seed)

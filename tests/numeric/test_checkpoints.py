@@ -71,7 +71,7 @@ def bits(history: list[Progress]) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("name", PLANS)
-@settings(deadline=None, derandomize=True, max_examples=6, database=None)
+@settings(max_examples=6)
 @given(draw=st.randoms(use_true_random=False))
 def test_resuming_gives_the_same_bits_as_never_stopping(name: str, draw: object) -> None:
     plan = PLANS[name]

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
@@ -14,8 +14,6 @@ from sklearn.linear_model import LogisticRegression
 from app.numeric.activations import Array
 from app.numeric.errors import NumericError, ShapeError
 from app.numeric.scores import Scores, classification, regression
-
-properties = settings(deadline=None, derandomize=True, database=None)
 
 
 def test_scores_of_two_classes_equal_scikit_learn_on_breast_cancer() -> None:
@@ -100,7 +98,6 @@ def test_classes_have_no_residuals() -> None:
     assert set(found[1:5]) == {None}
 
 
-@properties
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from([-np.inf, 0.0, 0.25, 0.5, 1.0, 7.0]))).filter(
         lambda rows: len({positive for positive, _ in rows}) == 2
@@ -116,7 +113,6 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[bool, flo
     assert found.auc == np.mean(above + 0.5 * tied)
 
 
-@properties
 @given(seed=st.integers(0, 2**32), decimals=st.integers(1, 4), classes=st.integers(3, 6))
 def test_auc_of_many_tied_classes_equals_scikit_learn(
     seed: int, decimals: int, classes: int
@@ -198,7 +194,6 @@ def test_bins_of_calibration_hold_their_upper_end_and_zero() -> None:
     ]
 
 
-@properties
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 2), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1

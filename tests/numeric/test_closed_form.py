@@ -75,7 +75,7 @@ def test_weights_equal_scikit_learn_ridge_with_alpha_rows_times_l2(rows: int, l2
 
 @pytest.mark.parametrize("rows", [5000, 60])
 @given(seed=SEEDS, by=st.integers(-1000, 1000), l2=st.sampled_from([0.0, 0.1]))
-@settings(deadline=None, derandomize=True, max_examples=15, database=None)
+@settings(max_examples=15)
 def test_shifting_a_column_changes_only_b(rows: int, seed: int, by: int, l2: float) -> None:
     x, y = problem(rows, 4, seed=seed)
     # In quarters, so that no sum of them is rounded.

@@ -64,7 +64,7 @@ def test_weights_and_penalty_equal_scikit_learn_ridge(rows: int) -> None:
 
 @pytest.mark.parametrize("spoil", [unchanged, duplicated, far_from_zero])
 @given(seed=SEEDS)
-@settings(deadline=None, derandomize=True, max_examples=20, database=None)
+@settings(max_examples=20)
 def test_a_weight_is_a_number_of_repetitions(spoil: Callable[[Array], Array], seed: int) -> None:
     x, y = problem(40, 4, seed=seed)
     x = spoil(x)
@@ -94,7 +94,7 @@ def test_rows_of_weight_zero_are_as_good_as_absent(rows: int) -> None:
 
 @pytest.mark.parametrize("spoil", [unchanged, *SPOILS])
 @given(seed=SEEDS, size=st.integers(1, 60), weighted=st.booleans(), l2=st.sampled_from([0.0, 0.1]))
-@settings(deadline=None, derandomize=True, max_examples=15, database=None)
+@settings(max_examples=15)
 def test_many_blocks_give_what_one_block_gives(
     spoil: Callable[[Array], Array], seed: int, size: int, weighted: bool, l2: float
 ) -> None:
@@ -112,7 +112,7 @@ def test_many_blocks_give_what_one_block_gives(
 
 @pytest.mark.parametrize("rows", [4000, 60])
 @given(seed=SEEDS, size=st.integers(7, 500), weighted=st.booleans())
-@settings(deadline=None, derandomize=True, max_examples=10, database=None)
+@settings(max_examples=10)
 def test_many_blocks_agree_to_twelve_digits_where_the_condition_is_good(
     rows: int, seed: int, size: int, weighted: bool
 ) -> None:

@@ -20,7 +20,7 @@ NUMBERS = st.lists(
 SLICES = st.integers(1, 45)
 
 
-@settings(deadline=None, derandomize=True, max_examples=300, database=None)
+@settings(max_examples=300)
 @given(cells=NUMBERS, slice_rows=SLICES)
 def test_statistics_equal_those_of_exact_fractions(cells: list[float], slice_rows: int) -> None:
     there = [cell for cell in cells if not math.isnan(cell)]
@@ -45,7 +45,7 @@ def exact_deviation(cells: list[float]) -> float:
     return exact.pstdev([cell / 2.0 for cell in cells]) * 2.0
 
 
-@settings(deadline=None, derandomize=True, max_examples=300, database=None)
+@settings(max_examples=300)
 @given(cells=NUMBERS, slice_rows=SLICES)
 def test_median_and_mode_equal_those_of_a_sorted_list(cells: list[float], slice_rows: int) -> None:
     there = [cell for cell in cells if not math.isnan(cell)]
@@ -76,7 +76,7 @@ def test_columns_of_many_slices_agree_with_numpy_and_scipy(decimals: int) -> Non
     assert column_statistics.most_frequent(values) == stats.mode(values, nan_policy="omit").mode
 
 
-@settings(deadline=None, derandomize=True, max_examples=100, database=None)
+@settings(max_examples=100)
 @given(cells=NUMBERS, data=st.data())
 def test_an_order_statistic_is_the_entry_of_the_sorted_column(
     cells: list[float], data: st.DataObject

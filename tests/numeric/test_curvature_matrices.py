@@ -110,7 +110,7 @@ def test_matrices_do_not_depend_on_the_blocks(activation: str, cost: str) -> Non
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.booleans())
 def test_a_centre_does_not_move_the_lowest_point(seed: int, non_negative: bool) -> None:
     objective = problem("softmax", "cross_entropy", l2=0.01, seed=seed)
@@ -132,7 +132,7 @@ def test_a_centre_does_not_move_the_lowest_point(seed: int, non_negative: bool) 
     assert found[0].gain == pytest.approx(found[1].gain, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.sampled_from([("sigmoid", "cross_entropy"), ("exp", "poisson")]))
 def test_the_gain_is_how_much_lower_the_model_is(seed: int, pair: tuple[str, str]) -> None:
     objective = problem(*pair, l2=0.1, seed=seed)
@@ -190,7 +190,7 @@ def test_steps_and_pulls_moved_to_other_coordinates_are_the_same_steps_and_pulls
     np.testing.assert_allclose(pull[0], other.pull(slope), atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seeds, st.integers(1, 8), st.integers(2, 6))
 def test_a_history_is_applied_as_bfgs_updates_of_a_matrix(seed: int, pairs: int, size: int) -> None:
     random = np.random.default_rng(seed)

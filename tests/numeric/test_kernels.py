@@ -14,7 +14,7 @@ from tests.numeric.builders import PAIRS, allowed_targets
 
 @pytest.mark.parametrize(("activation", "cost"), KERNELS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@settings(deadline=None, derandomize=True, max_examples=30, database=None)
+@settings(max_examples=30)
 @given(
     rows=st.integers(1, 700),
     outputs=st.integers(1, 4),

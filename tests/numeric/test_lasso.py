@@ -27,7 +27,7 @@ def value(problem: Quadratic, v: Array) -> float:
     return float(0.5 * v @ matrix @ v + linear @ v + penalty @ np.abs(v))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seeds, st.integers(1, 25), st.integers(1, 25), st.booleans())
 def test_the_lowest_point_meets_its_conditions_to_rounding(
     seed: int, entries: int, rank: int, non_negative: bool
@@ -41,7 +41,7 @@ def test_the_lowest_point_meets_its_conditions_to_rounding(
     assert not non_negative or v.min() >= 0.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seeds, st.integers(1, 12), st.booleans())
 def test_where_the_search_starts_does_not_change_the_lowest_value(
     seed: int, entries: int, non_negative: bool
@@ -82,7 +82,7 @@ def test_non_negative_entries_fit_as_well_as_those_of_scipy(rows: int) -> None:
     assert np.linalg.norm(x @ v - y) == pytest.approx(distance, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seeds, st.integers(2, 6), st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 0.7]))
 def test_no_shift_of_softmax_weights_costs_less(
     seed: int, outputs: int, l1: float, l2: float

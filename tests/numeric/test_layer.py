@@ -48,7 +48,7 @@ def cost_along(name: str, layer: Layer, cost: str, x: Array, y: Array) -> CostAl
 
 
 @pytest.mark.parametrize(("activation", "cost"), SMOOTH_PAIRS)
-@settings(deadline=None, derandomize=True, max_examples=25, database=None)
+@settings(max_examples=25)
 @given(
     rows=st.integers(1, 5),
     inputs=st.integers(1, 5),

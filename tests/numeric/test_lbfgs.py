@@ -282,7 +282,7 @@ def test_outputs_of_unlike_sizes_all_get_there() -> None:
     assert alone[0].value(state.parameters[:1]) == pytest.approx(costs[0], rel=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(CONVEX))
 def test_weights_do_what_repeated_rows_do(seed: int, pair: tuple[str, str]) -> None:
     times = np.random.default_rng(seed).integers(0, 4, size=60)
@@ -300,7 +300,7 @@ def test_weights_do_what_repeated_rows_do(seed: int, pair: tuple[str, str]) -> N
     np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(CONVEX), st.integers(1, 40))
 def test_streamed_blocks_give_what_one_block_gives(
     seed: int, pair: tuple[str, str], size: int
@@ -315,7 +315,7 @@ def test_streamed_blocks_give_what_one_block_gives(
     np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(CONVEX), st.lists(st.integers(-20, 20), min_size=4, max_size=4))
 def test_the_units_of_the_inputs_do_not_change_the_costs_on_the_way(
     seed: int, pair: tuple[str, str], exponents: list[int]
@@ -332,7 +332,7 @@ def test_the_units_of_the_inputs_do_not_change_the_costs_on_the_way(
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.sampled_from(PAIRS), st.floats(0.1, 5.0))
 def test_no_step_raises_the_cost_from_wherever_it_starts(
     seed: int, pair: tuple[str, str], size: float
@@ -347,7 +347,7 @@ def test_no_step_raises_the_cost_from_wherever_it_starts(
     assert states[-1].cost < states[0].cost
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.sampled_from(PAIRS), st.integers(0, 1000))
 def test_resuming_gives_the_same_bits_as_never_stopping(
     seed: int, pair: tuple[str, str], cut: int

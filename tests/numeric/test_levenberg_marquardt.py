@@ -210,7 +210,7 @@ def test_labels_fitted_by_a_sigmoid_take_few_steps(
     assert state.epoch <= steps
 
 
-@settings(deadline=None, derandomize=True, max_examples=25, database=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(SMOOTH))
 def test_weights_do_what_repeated_rows_do(seed: int, activation: str) -> None:
     times = np.random.default_rng(seed).integers(0, 4, size=60)
@@ -225,7 +225,7 @@ def test_weights_do_what_repeated_rows_do(seed: int, activation: str) -> None:
     assert one.cost == pytest.approx(other.cost, rel=1e-11)
 
 
-@settings(deadline=None, derandomize=True, max_examples=25, database=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(SMOOTH), st.integers(1, 40))
 def test_streamed_blocks_give_what_one_block_gives(seed: int, activation: str, size: int) -> None:
     weight = np.random.default_rng(seed).random(60) + 0.1
@@ -237,7 +237,7 @@ def test_streamed_blocks_give_what_one_block_gives(seed: int, activation: str, s
     assert one.cost == pytest.approx(other.cost, rel=1e-11)
 
 
-@settings(deadline=None, derandomize=True, max_examples=50, database=None)
+@settings(max_examples=50)
 @given(seeds, st.sampled_from(ELEMENTWISE), st.integers(0, 1000), st.sampled_from([0.0, 0.1]))
 def test_resuming_gives_the_same_bits_as_never_stopping(
     seed: int, activation: str, cut: int, l2: float
@@ -252,7 +252,7 @@ def test_resuming_gives_the_same_bits_as_never_stopping(
     )
 
 
-@settings(deadline=None, derandomize=True, max_examples=50, database=None)
+@settings(max_examples=50)
 @given(seeds, st.sampled_from(ELEMENTWISE), st.floats(0.1, 50.0))
 def test_no_step_raises_the_cost_from_wherever_it_starts(
     seed: int, activation: str, size: float

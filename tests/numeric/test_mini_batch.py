@@ -147,7 +147,7 @@ def restored(state: State) -> State:
     return state._replace(parameters=np.array(state.parameters), memory=memory)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30, database=None)
+@settings(max_examples=30)
 @given(
     name=st.sampled_from(sorted(SOLVERS)),
     pair=st.sampled_from(PAIRS),

@@ -218,7 +218,7 @@ def _least_absolute_deviation(x: Array, y: Array) -> float:
     return sum(float(least or 0.0) - 0.5 for least in found)
 
 
-@settings(deadline=None, derandomize=True, max_examples=25, database=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(CONVEX))
 def test_weights_do_what_repeated_rows_do(seed: int, pair: tuple[str, str]) -> None:
     times = np.random.default_rng(seed).integers(0, 4, size=60)
@@ -236,7 +236,7 @@ def test_weights_do_what_repeated_rows_do(seed: int, pair: tuple[str, str]) -> N
     np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-6, atol=1e-6)
 
 
-@settings(deadline=None, derandomize=True, max_examples=25, database=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(CONVEX), st.integers(1, 40))
 def test_streamed_blocks_give_what_one_block_gives(
     seed: int, pair: tuple[str, str], size: int
@@ -251,7 +251,7 @@ def test_streamed_blocks_give_what_one_block_gives(
     np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-6, atol=1e-7)
 
 
-@settings(deadline=None, derandomize=True, max_examples=40, database=None)
+@settings(max_examples=40)
 @given(seeds, st.sampled_from(CONVEX), st.integers(0, 1000), st.sampled_from([0.0, 0.1]))
 def test_resuming_gives_the_same_bits_as_never_stopping(
     seed: int, pair: tuple[str, str], cut: int, l2: float
@@ -270,7 +270,7 @@ def test_resuming_gives_the_same_bits_as_never_stopping(
     )
 
 
-@settings(deadline=None, derandomize=True, max_examples=40, database=None)
+@settings(max_examples=40)
 @given(seeds, st.sampled_from(CONVEX), st.floats(0.1, 30.0))
 def test_no_step_raises_the_cost_from_wherever_it_starts(
     seed: int, pair: tuple[str, str], size: float

@@ -55,7 +55,7 @@ def test_value_is_that_of_value_and_slope_and_of_its_parts(activation: str, cost
 
 
 @pytest.mark.parametrize(("activation", "cost"), PAIRS)
-@settings(deadline=None, derandomize=True, max_examples=10, database=None)
+@settings(max_examples=10)
 @given(size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
 def test_streamed_blocks_give_the_sums_of_one_block(
     activation: str, cost: str, size: int, seed: int

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
-from app.numeric import column_statistics, preprocessing
+from app.numeric import column_statistics, encoding, preprocessing
 from app.numeric.activations import Array
 from app.numeric.errors import NumericError, ShapeError
 from app.numeric.preprocessing import (
@@ -26,7 +26,7 @@ from tests.numeric.tables import COLUMNS, fit_table, peak_bytes, table
 NUMBER = (InputColumn("a", None),)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60, database=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(1, 20),
@@ -39,12 +39,12 @@ def test_decode_undoes_encode(seed: int, rows: int, scaling: str, exponent: int)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         learned = fit_table(raw, scaling=scaling)
-        back = preprocessing.decode(learned, preprocessing.encode(learned, raw))
+        back = encoding.decode(learned, encoding.encode(learned, raw))
 
     np.testing.assert_allclose(back, raw, rtol=1e-13, atol=1e-14 * 10.0**exponent)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60, database=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(1, 40),
@@ -61,18 +61,24 @@ def test_encode_and_encode_into_give_the_same_bits_however_they_slice(
     if complete:
         raw = table(seed, rows)
     raw[-1, 1] = -1.0
-    whole = preprocessing.encode(learned, raw)
+    whole = encoding.encode(learned, raw)
     # Views with gaps between their rows, as the blocks of a design are.
     double = np.full((len(whole.T) + 1, 2 * rows), 7.0)
     single = double.astype(np.float32)
+    chosen = np.flatnonzero(np.random.default_rng(seed).random(rows) < 0.7)
+    some, some_single = double[:-1, : len(chosen)].copy(), single[:-1, : len(chosen)].copy()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(column_statistics, "SLICE_ROWS", slice_rows)
         for out in (double, single):
-            preprocessing.encode_into(learned, list(raw.T), out[:-1, rows:])
+            encoding.encode_into(learned, list(raw.T), out[:-1, rows:])
+        for out in (some, some_single):
+            encoding.encode_into(learned, list(raw.T), out, chosen)
 
     np.testing.assert_array_equal(double[:-1, rows:], whole.T)
     np.testing.assert_array_equal(single[:-1, rows:], whole.T.astype(np.float32))
+    np.testing.assert_array_equal(some, whole[chosen].T)
+    np.testing.assert_array_equal(some_single, whole[chosen].T.astype(np.float32))
     assert (double[-1] == 7.0).all()
     assert (double[:, :rows] == 7.0).all()
 
@@ -82,9 +88,9 @@ def test_one_row_encodes_to_the_same_bits_as_among_many(scaling: str) -> None:
     raw = table(3, 1 + column_statistics.SLICE_ROWS // 3, magnitude=1e5)
     learned = fit_table(raw, scaling=scaling)
 
-    rows = [preprocessing.encode(learned, raw[[index]]) for index in range(50)]
+    rows = [encoding.encode(learned, raw[[index]]) for index in range(50)]
 
-    np.testing.assert_array_equal(np.concatenate(rows), preprocessing.encode(learned, raw)[:50])
+    np.testing.assert_array_equal(np.concatenate(rows), encoding.encode(learned, raw)[:50])
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -96,7 +102,7 @@ def test_raw_parameters_predict_the_same_from_raw_rows(scaling: str) -> None:
     w_raw, b_raw = preprocessing.raw_parameters(learned, w, b)
 
     one_hot = np.column_stack((raw[:, 0], np.eye(3)[raw[:, 1].astype(int)], raw[:, 2]))
-    z = preprocessing.encode(learned, raw) @ w.T + b
+    z = encoding.encode(learned, raw) @ w.T + b
     np.testing.assert_allclose(one_hot @ w_raw.T + b_raw, z, rtol=1e-10, atol=1e-10)
 
 
@@ -106,8 +112,7 @@ def test_encoding_equals_scikit_learn() -> None:
     one_hot = OneHotEncoder(sparse_output=False).fit_transform(raw[:, [1]])
 
     standard, min_max = (
-        preprocessing.encode(fit_table(raw, scaling=scaling), raw)
-        for scaling in ("standard", "min_max")
+        encoding.encode(fit_table(raw, scaling=scaling), raw) for scaling in ("standard", "min_max")
     )
 
     np.testing.assert_allclose(standard[:, [0, 4]], StandardScaler().fit_transform(numbers))
@@ -141,7 +146,7 @@ def test_a_constant_has_scale_one_and_comes_back_exactly(value: float, scaling: 
     assert isinstance(item, NumericInput)
     assert item.scale == 1.0
     assert (item.minimum, item.mean, item.maximum) == (value, value, value)
-    back = preprocessing.decode(learned, preprocessing.encode(learned, raw))
+    back = encoding.decode(learned, encoding.encode(learned, raw))
     np.testing.assert_array_equal(back, raw)
 
 
@@ -152,7 +157,7 @@ def test_extreme_magnitudes_are_standardised_without_a_warning(magnitude: float)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         learned = fit_table(unit * magnitude, NUMBER)
-        x = preprocessing.encode(learned, unit * magnitude)
+        x = encoding.encode(learned, unit * magnitude)
 
     np.testing.assert_allclose(x, StandardScaler().fit_transform(unit), rtol=1e-10)
 
@@ -161,7 +166,7 @@ def test_extreme_magnitudes_are_standardised_without_a_warning(magnitude: float)
 def test_the_smallest_spread_there_is_has_a_scale_above_zero(scaling: str) -> None:
     raw = np.array([[0.0], [0.0], [0.0], [5e-324]])
 
-    x = preprocessing.encode(fit_table(raw, NUMBER, scaling=scaling), raw)
+    x = encoding.encode(fit_table(raw, NUMBER, scaling=scaling), raw)
 
     assert np.isfinite(x).all()
     assert x[3, 0] > x[0, 0]
@@ -170,7 +175,7 @@ def test_the_smallest_spread_there_is_has_a_scale_above_zero(scaling: str) -> No
 def test_a_row_far_outside_encodes_to_infinity_without_a_warning() -> None:
     learned = fit_table(np.array([[0.0], [1e-300]]), NUMBER)
 
-    x = preprocessing.encode(learned, np.array([[1e300], [-1e300]]))
+    x = encoding.encode(learned, np.array([[1e300], [-1e300]]))
 
     assert x[:, 0].tolist() == [np.inf, -np.inf]
 
@@ -186,10 +191,10 @@ def test_columns_may_be_of_any_real_type() -> None:
 
     learned = preprocessing.fit(zip(COLUMNS, columns, strict=True), PreprocessingOptions())
     x = np.empty((5, 3))
-    preprocessing.encode_into(learned, columns, x)
+    encoding.encode_into(learned, columns, x)
 
     assert learned == expected
-    np.testing.assert_array_equal(x.T, preprocessing.encode(expected, raw))
+    np.testing.assert_array_equal(x.T, encoding.encode(expected, raw))
 
 
 def test_fit_holds_one_column_at_a_time() -> None:
@@ -223,10 +228,10 @@ def test_fitting_and_encoding_need_little_memory_beside_the_columns(policy: str)
     out = np.empty((len(preprocessing.encoded_names(learned)), rows), dtype=np.float32)
 
     fitting = peak_bytes(lambda: preprocessing.fit(zip(COLUMNS[:2], columns, strict=True), options))
-    encoding = peak_bytes(lambda: preprocessing.encode_into(learned, columns, out))
+    writing = peak_bytes(lambda: encoding.encode_into(learned, columns, out))
 
     assert fitting < columns[0].nbytes / 2
-    assert encoding < columns[0].nbytes / 2
+    assert writing < columns[0].nbytes / 2
 
 
 def test_limits_encode_as_values_do_and_stay_infinite() -> None:
@@ -234,9 +239,9 @@ def test_limits_encode_as_values_do_and_stay_infinite() -> None:
     learned = fit_table(raw, missing="mean")
     limits = np.array([[-np.inf, 1.0, 2.0], [4.0, 1.0, np.inf]])
 
-    x = preprocessing.encode_limits(learned, limits)
+    x = encoding.encode_limits(learned, limits)
 
-    finite = preprocessing.encode(learned, np.array([[0.0, 1.0, 2.0], [4.0, 1.0, 0.0]]))
+    finite = encoding.encode(learned, np.array([[0.0, 1.0, 2.0], [4.0, 1.0, 0.0]]))
     assert x[0, 0] == -np.inf
     assert x[1, 4] == np.inf
     np.testing.assert_array_equal(x[0, 1:], finite[0, 1:])
@@ -256,7 +261,7 @@ def test_names_and_the_typical_row_follow_the_columns() -> None:
 def test_a_block_that_is_not_one_hot_decodes_to_its_largest_entry() -> None:
     learned = Preprocessing((CategoricalInput("species", ("a", "b", "c"), 0),))
 
-    raw = preprocessing.decode(learned, np.array([[0.2, 0.5, 0.3], [0.9, 0.0, 0.1]]))
+    raw = encoding.decode(learned, np.array([[0.2, 0.5, 0.3], [0.9, 0.0, 0.1]]))
 
     assert raw.tolist() == [[1.0], [0.0]]
 
@@ -268,7 +273,7 @@ def test_a_level_code_out_of_range_is_refused_by_name(code: float) -> None:
     raw[2, 1] = code
 
     with pytest.raises(NumericError, match="species"):
-        preprocessing.encode(learned, raw)
+        encoding.encode(learned, raw)
     with pytest.raises(NumericError, match="species"):
         fit_table(raw, scaling="none")
 
@@ -280,7 +285,7 @@ def test_a_number_that_is_not_finite_is_refused_by_name(value: float) -> None:
     raw[2, 2] = value
 
     with pytest.raises(NumericError, match="mass"):
-        preprocessing.encode(learned, raw)
+        encoding.encode(learned, raw)
     with pytest.raises(NumericError, match="mass"):
         fit_table(raw)
 
@@ -306,7 +311,7 @@ def test_numbers_too_far_apart_are_refused_only_where_they_are_scaled(scaling: s
 
     if scaling == "none":
         np.testing.assert_array_equal(
-            preprocessing.encode(fit_table(raw, NUMBER, scaling=scaling), raw), raw
+            encoding.encode(fit_table(raw, NUMBER, scaling=scaling), raw), raw
         )
     else:
         with pytest.raises(NumericError, match="input a has numbers too far apart"):
@@ -319,12 +324,12 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     columns = list(raw.T)
 
     with pytest.raises(ShapeError):
-        preprocessing.encode(learned, raw[:, :2])
+        encoding.encode(learned, raw[:, :2])
     with pytest.raises(ShapeError):
-        preprocessing.encode_into(learned, columns[:2], np.empty((5, 4)))
+        encoding.encode_into(learned, columns[:2], np.empty((5, 4)))
     with pytest.raises(ShapeError):
-        preprocessing.encode_into(learned, columns, np.empty((4, 4)))
+        encoding.encode_into(learned, columns, np.empty((4, 4)))
     with pytest.raises(ShapeError, match="age"):
-        preprocessing.encode_into(learned, columns, np.empty((5, 3)))
+        encoding.encode_into(learned, columns, np.empty((5, 3)))
     with pytest.raises(ShapeError):
-        preprocessing.decode(learned, np.empty((4, 4)))
+        encoding.decode(learned, np.empty((4, 4)))

@@ -25,7 +25,7 @@ STORED = """
 """
 
 
-@settings(deadline=None, derandomize=True, max_examples=60, database=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     scaling=st.sampled_from(sorted(SCALINGS)),

@@ -246,7 +246,7 @@ def test_a_metric_reaches_the_softmax_minimum_of_second_derivatives(
     assert stationarity(objective, one.parameters) <= 1e-4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seeds, st.sampled_from(SMOOTH), st.floats(0.001, 0.3), st.sampled_from([0.0, 0.1]), limits)
 def test_a_run_ends_where_the_conditions_of_a_minimum_hold(
     seed: int, pair: tuple[str, str], l1: float, l2: float, non_negative: bool
@@ -260,7 +260,7 @@ def test_a_run_ends_where_the_conditions_of_a_minimum_hold(
     assert not non_negative or state.parameters[:, :-1].min() >= 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.sampled_from(PAIRS), limits)
 def test_no_step_raises_the_cost_from_wherever_it_starts(
     seed: int, pair: tuple[str, str], non_negative: bool
@@ -275,7 +275,7 @@ def test_no_step_raises_the_cost_from_wherever_it_starts(
     assert states[-1].cost < states[0].cost
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(CONVEX), limits)
 def test_weights_do_what_repeated_rows_do(
     seed: int, pair: tuple[str, str], non_negative: bool
@@ -294,7 +294,7 @@ def test_weights_do_what_repeated_rows_do(
     np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(CONVEX), st.integers(1, 40), limits)
 def test_streamed_blocks_give_what_one_block_gives(
     seed: int, pair: tuple[str, str], size: int, non_negative: bool
@@ -310,7 +310,7 @@ def test_streamed_blocks_give_what_one_block_gives(
     np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.sampled_from(PAIRS), st.integers(0, 1000), limits)
 def test_resuming_gives_the_same_bits_as_never_stopping(
     seed: int, pair: tuple[str, str], cut: int, non_negative: bool

@@ -181,7 +181,7 @@ def test_streamed_rows_are_not_sampled() -> None:
     assert not is_tall(streamed)
 
 
-@settings(deadline=None, derandomize=True, max_examples=15, database=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.booleans())
 def test_resuming_gives_the_same_bits_as_never_stopping(seed: int, cut: int, hard: bool) -> None:
     x, y = tall(seed % 20, rows=4000, inputs=2, outputs=2)

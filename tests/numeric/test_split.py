@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, T
 from app.numeric.errors import NumericError, ShapeError
 from app.numeric.split import METHODS, Split, SplitColumn, split, split_by
 
-properties = settings(deadline=None, derandomize=True, database=None)
 fractions = st.floats(0, 0.99)
 seeds = st.integers(0, 2**63 - 1)
 codes = st.integers(1, 200).flatmap(
@@ -19,7 +18,6 @@ codes = st.integers(1, 200).flatmap(
 )
 
 
-@properties
 @given(rows=st.integers(1, 500), fraction=fractions, seed=st.integers(0, 2**64))
 def test_every_row_is_on_one_side_and_some_train(rows: int, fraction: float, seed: int) -> None:
     training, validation = split(rows, fraction=fraction, seed=seed)
@@ -49,7 +47,6 @@ def test_a_fraction_that_leaves_nothing_to_train_is_refused(fraction: float) -> 
         split(10, fraction=fraction, seed=0)
 
 
-@properties
 @given(method=st.sampled_from(tuple(METHODS)), values=codes, fraction=fractions, seed=seeds)
 def test_every_method_puts_every_row_on_one_side_and_trains_some(
     method: str, values: NDArray[np.int64], fraction: float, seed: int
@@ -91,7 +88,6 @@ def test_the_random_method_is_the_documented_split() -> None:
     assert_same(found, split(50, fraction=0.3, seed=7))
 
 
-@properties
 @given(values=codes, fraction=fractions, seed=seeds)
 def test_each_level_validates_its_share_rounded_and_keeps_a_row_to_train(
     values: NDArray[np.int64], fraction: float, seed: int
@@ -168,7 +164,6 @@ def test_the_last_rows_validate_as_in_time_series_split() -> None:
     assert found.validation.tolist() == theirs.tolist()
 
 
-@properties
 @given(
     key=st.lists(st.integers(-3, 3) | st.floats(allow_nan=False), min_size=1, max_size=60),
     fraction=fractions,
@@ -193,7 +188,6 @@ def test_a_key_of_nanoseconds_is_not_rounded_to_float64() -> None:
     assert found.validation.tolist() == [0]
 
 
-@properties
 @given(values=codes, fraction=fractions, seed=seeds)
 def test_no_group_is_on_both_sides_and_both_sides_have_one(
     values: NDArray[np.int64], fraction: float, seed: int

@@ -24,7 +24,7 @@ def fitted(scaling: str, y: Array) -> TargetScaling:
     return target_scaling.fit(scaling, [statistics(column, of="target") for column in y.T])
 
 
-@settings(deadline=None, derandomize=True, max_examples=300, database=None)
+@settings(max_examples=300)
 @given(y=TARGETS)
 def test_min_max_takes_the_training_range_into_zero_to_one_exactly(y: Array) -> None:
     scaled = target_scaling.scale(fitted("min_max", y), y)
@@ -34,7 +34,7 @@ def test_min_max_takes_the_training_range_into_zero_to_one_exactly(y: Array) -> 
     assert (scaled.max(axis=0) == varying).all()
 
 
-@settings(deadline=None, derandomize=True, max_examples=200, database=None)
+@settings(max_examples=200)
 @given(y=TARGETS, scaling=st.sampled_from(sorted(SCALINGS)))
 def test_unscale_undoes_scale(y: Array, scaling: str) -> None:
     learned = fitted(scaling, y)

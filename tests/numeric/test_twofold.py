@@ -1,7 +1,7 @@
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.numeric.twofold import sum_of_products
@@ -11,7 +11,6 @@ NUMBERS = st.floats(1e-60, 1e60) | st.floats(-1e60, -1e-60) | st.just(0.0)
 DOUBLE = 2.0**-53
 
 
-@settings(deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=40))
 def test_sums_of_products_err_as_little_as_with_twice_the_digits(
     pairs: list[tuple[float, float]],

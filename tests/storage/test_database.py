@@ -1,4 +1,5 @@
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def pragma(database: Database, name: str) -> object:
 
 def test_a_row_that_points_at_no_job_is_refused(database: Database) -> None:
     with pytest.raises(sa.exc.IntegrityError), database.writing() as session:
-        session.add(HistoryBlockRow(job_id="job_none", first_epoch=0, records=b""))
+        session.add(HistoryBlockRow(job_id="job_none", first_epoch=0, last_epoch=0, records=b""))
 
 
 def test_a_block_that_raises_writes_nothing(database: Database) -> None:
@@ -113,6 +114,39 @@ def test_a_writer_that_waited_in_vain_does_not_keep_the_next_one_waiting(tmp_pat
     assert another_process.execute("SELECT count(*) FROM numbers").fetchone() == (1,)
     another_process.close()
     database.dispose()
+
+
+def test_a_process_that_writes_all_the_time_leaves_the_lock_to_another(tmp_path: Path) -> None:
+    """Each database stands for a process: the turns of its threads are its own."""
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    greedy, modest = (Database(url, busy_seconds=10) for _ in range(2))
+    with greedy.writing() as session:
+        session.execute(sa.text("CREATE TABLE numbers (number)"))
+    over = threading.Event()
+    written = 0
+
+    def write_all_the_time() -> None:
+        nonlocal written
+        while not over.is_set():
+            with greedy.writing() as session:
+                session.execute(sa.text("INSERT INTO numbers VALUES (1)"))
+                time.sleep(0.008)
+            written += 1
+
+    threads = [threading.Thread(target=write_all_the_time) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        write_number(modest)
+        time.sleep(0.02)
+    over.set()
+    for thread in threads:
+        thread.join()
+
+    # About six while the other pauses and waits once; at SQLite's own pace more than a hundred.
+    assert written < 20 * 30
+    greedy.dispose()
+    modest.dispose()
 
 
 def write_number(database: Database) -> None:

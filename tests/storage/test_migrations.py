@@ -4,12 +4,15 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from app.jobs import history, queries
 from app.storage import migrations
+from app.storage.arrays import pack
 from app.storage.database import Database, clock
 from app.storage.tables import Base, HistoryBlockRow, JobRow
 from tests.servers import ROOT
@@ -58,9 +61,11 @@ def test_remaking_a_table_keeps_the_rows_that_hang_on_it(url: str) -> None:
     """As a later migration does on SQLite, which cannot change a table in place."""
     database = Database(url, busy_seconds=10)
     with database.writing() as session:
-        session.add(JobRow(**job_values(clock(session))))
+        values = job_values(clock(session))
+        del values["cancel_wanted"]
+        session.add(JobRow(**values))
         session.flush()
-        session.add(HistoryBlockRow(job_id="job_1", first_epoch=0, records=b"kept"))
+        session.add(HistoryBlockRow(job_id="job_1", first_epoch=0, last_epoch=0, records=b"kept"))
 
     with migrations.migrating(database) as connection:
         operations = Operations(MigrationContext.configure(connection))
@@ -86,13 +91,48 @@ def test_a_job_of_before_is_told_apart_by_what_it_did_and_survives_the_way_back(
     migrations.upgrade(database)
     with database.reading() as session:
         job = session.scalars(sa.select(JobRow)).one()
+    with database.writing() as session:
+        later = job.resolved_spec | {"multiply_adds": 7}
+        session.execute(sa.update(JobRow).values(resolved_spec=later))
     migrations.downgrade(database, "0001")
     with database.reading() as session:
         left = session.execute(sa.select(jobs.c.resolved_spec)).scalar_one()
 
     assert job.resolved_spec == spec | {"task": "regression", "in_memory": True}
-    assert (job.warnings, job.environment) == ([], None)
+    assert (job.warnings, job.environment, job.multiply_adds) == ([], None, 0)
     assert left == spec
+    database.dispose()
+
+
+def test_a_block_of_history_of_before_says_where_it_ends_and_is_read_as_it_was(
+    empty_url: str,
+) -> None:
+    database = Database(empty_url, busy_seconds=10)
+    migrations.upgrade(database, "0003")
+    records = np.arange(28.0).reshape(7, 4)
+    records[:, 0] = np.arange(7)
+    with database.writing() as session:
+        tables = sa.MetaData()
+        tables.reflect(session.connection(), only=["jobs", "history_blocks"])
+        values = job_values(clock(session))
+        del values["cancel_wanted"]
+        session.execute(sa.insert(tables.tables["jobs"]).values(values))
+        for part in (records[:3], records[3:]):
+            block = {"job_id": "job_1", "first_epoch": int(part[0, 0]), "records": pack(part)}
+            session.execute(sa.insert(tables.tables["history_blocks"]).values(block))
+
+    migrations.upgrade(database)
+    with database.reading() as session:
+        spans = queries.history_spans(session, "job_1")
+        found, length = history.read(session, "job_1", points_max=10)
+    migrations.downgrade(database, "0003")
+    with database.reading() as session:
+        left = session.scalars(sa.text("SELECT records FROM history_blocks ORDER BY first_epoch"))
+        packed = [bytes(block) for block in left]
+
+    assert sorted(spans) == [(0, 2), (3, 6)]
+    assert (found.tolist(), length) == (records.tolist(), 7)
+    assert packed == [pack(records[:3]), pack(records[3:])]
     database.dispose()
 
 
@@ -124,6 +164,25 @@ def test_several_processes_may_migrate_at_once(empty_url: str, tmp_path: Path) -
     database = Database(empty_url, busy_seconds=10)
     migrations.check(database)
     database.dispose()
+
+
+def test_a_revision_can_be_gone_back_to_with_the_command_that_operators_are_told(
+    url: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "downgrade", "base"],
+        cwd=ROOT,
+        env=os.environ | {"BACKSOLVE_DATABASE_URL": url, "BACKSOLVE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    database = Database(url, busy_seconds=10)
+    left = set(sa.inspect(database.engine).get_table_names())
+    database.dispose()
+    assert done.returncode == 0, done.stderr
+    assert left == {"alembic_version"}
 
 
 def scripts() -> ScriptDirectory:

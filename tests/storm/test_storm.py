@@ -15,7 +15,7 @@ from tests.storm.failpoints import NAMES
 
 # CI has half an hour for everything; a developer's `dev.py test --all` takes its time.
 FAULTS = 200 if os.environ.get("CI") == "true" else 1000
-# Which faults meet which jobs depends on the machine: of storms of this size two in three find a
+# Which faults meet which jobs depends on the machine: of storms of this size three in four find a
 # missing fence, the hardest to find. The first that finds it ends the search.
 FAULTS_WHEN_BROKEN, PACE_WHEN_BROKEN, STORMS_MAX = 60, 0.5, 9
 

@@ -36,6 +36,6 @@ async def settings(request: Request) -> Settings:
 
 
 ReadSession = Annotated[Session, Depends(reading, scope="function")]
-WriteDatabase = Annotated[Database, Depends(database)]
+CurrentDatabase = Annotated[Database, Depends(database)]
 BlobStore = Annotated[Blobs, Depends(blobs)]
 CurrentSettings = Annotated[Settings, Depends(settings)]

@@ -42,6 +42,7 @@ from .job import Job
 from .results import (
     Column,
     Dataset,
+    DatasetSummary,
     History,
     Input,
     JobFault,
@@ -65,6 +66,7 @@ __all__ = [
     "Conflict",
     "Contradiction",
     "Dataset",
+    "DatasetSummary",
     "Distance",
     "Event",
     "Fault",

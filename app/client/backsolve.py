@@ -21,6 +21,7 @@ from .inversions import (
 from .job import Job, read_job
 from .results import (
     Dataset,
+    DatasetSummary,
     FloatArray,
     Model,
     Parameters,
@@ -30,6 +31,7 @@ from .results import (
     read_model,
     read_parameters,
     read_predictions,
+    read_summary,
 )
 from .transport import Content, Transport, json_of, path_of
 
@@ -172,9 +174,9 @@ class Backsolve:
     def dataset(self, dataset_id: str) -> Dataset:
         return self._transport.get(path_of("datasets", dataset_id), read=read_dataset)
 
-    def datasets(self) -> Iterator[Dataset]:
+    def datasets(self) -> Iterator[DatasetSummary]:
         """Newest first, fetched as they are walked through."""
-        return self._transport.pages("/v1/datasets", read=read_dataset)
+        return self._transport.pages("/v1/datasets", read=read_summary)
 
     def rows(self, dataset_id: str) -> Iterator[dict[str, Value | None]]:
         """The rows as they were understood, fetched as they are walked through."""

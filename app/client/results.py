@@ -75,17 +75,23 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """An uploaded table; `warnings` say what was read otherwise than it may seem."""
+class DatasetSummary:
+    """An uploaded table, without its columns."""
 
     id: str
     name: str
     row_count: int
-    columns: dict[str, Column]
-    warnings: tuple[Fault, ...]
     byte_count: int
     content_sha256: str
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Dataset(DatasetSummary):
+    """An uploaded table; `warnings` say what was read otherwise than it may seem."""
+
+    columns: dict[str, Column]
+    warnings: tuple[Fault, ...]
 
 
 @dataclass(frozen=True)
@@ -251,6 +257,10 @@ def known(kind: Callable[..., T], answer: Mapping[str, Any], **converted: Any) -
 
 def floats(values: Any) -> FloatArray:
     return np.array(values, dtype=np.float64)
+
+
+def read_summary(answer: Any) -> DatasetSummary:
+    return known(DatasetSummary, answer, created_at=datetime.fromisoformat(answer["created_at"]))
 
 
 def read_dataset(answer: Any) -> Dataset:

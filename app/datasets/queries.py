@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sqlalchemy import select
+from sqlalchemy.orm import defer
 
 from app.storage.database import Session
 from app.storage.tables import DatasetRow, JobRow
@@ -33,8 +34,17 @@ def find_and_lock(session: Session, owner: str, dataset_id: str) -> DatasetRow |
 
 
 def newest(session: Session, owner: str, *, before: str | None, limit: int) -> Sequence[DatasetRow]:
-    """Up to `limit` datasets, newest first, older than the id `before` if it is given."""
-    query = select(DatasetRow).where(DatasetRow.owner == owner)
+    """Up to `limit` datasets, newest first, older than the id `before` if it is given.
+
+    Without their columns and warnings, of which there may be megabytes.
+    """
+    query = (
+        select(DatasetRow)
+        .where(DatasetRow.owner == owner)
+        .options(
+            defer(DatasetRow.columns, raiseload=True), defer(DatasetRow.warnings, raiseload=True)
+        )
+    )
     if before is not None:
         query = query.where(DatasetRow.id < before)
     return session.scalars(query.order_by(DatasetRow.id.desc()).limit(limit)).all()

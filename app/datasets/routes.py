@@ -11,9 +11,16 @@ from app.api.names import DisplayName, Id
 from app.api.openapi import created
 from app.api.paging import Cursor, Limit, page
 from app.api.problems import documented
-from app.api.transactions import BlobStore, CurrentSettings, ReadSession, WriteDatabase
+from app.api.transactions import BlobStore, CurrentDatabase, CurrentSettings, ReadSession
 from app.datasets import service
-from app.datasets.schemas import UPLOAD_BODY, DatasetOut, DatasetPage, RowsPage, dataset_out
+from app.datasets.schemas import (
+    UPLOAD_BODY,
+    DatasetOut,
+    DatasetPage,
+    RowsPage,
+    dataset_out,
+    summary_out,
+)
 from app.errors import (
     BodyTooLarge,
     DatasetInUse,
@@ -63,7 +70,7 @@ async def uploaded(request: Request, settings: CurrentSettings) -> Upload:
 def create(
     upload: Annotated[Upload, Depends(uploaded)],
     owner: Owner,
-    database: WriteDatabase,
+    database: CurrentDatabase,
     blobs: BlobStore,
     settings: CurrentSettings,
     name: Annotated[DisplayName, Query(description="For people; need not be unique.")] = "dataset",
@@ -98,9 +105,9 @@ def create(
 def newest(
     owner: Owner, session: ReadSession, limit: Limit = 20, cursor: Cursor = None
 ) -> DatasetPage:
-    """Newest first."""
+    """Newest first, without their columns."""
     rows = service.newest(session, owner, before=cursor, limit=limit + 1)
-    items, next_cursor = page(rows, limit, dataset_out, lambda row: row.id)
+    items, next_cursor = page(rows, limit, summary_out, lambda row: row.id)
     return DatasetPage(items=items, next_cursor=next_cursor)
 
 
@@ -124,13 +131,14 @@ def get(dataset_id: Id, owner: Owner, session: ReadSession) -> DatasetOut:
 def rows(
     dataset_id: Id,
     owner: Owner,
-    session: ReadSession,
+    database: CurrentDatabase,
     blobs: BlobStore,
     limit: Limit = 20,
     cursor: Annotated[int, Query(ge=0, le=2**53, description="Rows to pass over.")] = 0,
 ) -> RowsPage:
     """A preview of the rows, as they were understood."""
-    row = service.get(session, owner, dataset_id)
+    with database.reading() as session:
+        row = service.get(session, owner, dataset_id)
     items = service.preview(blobs, row, offset=cursor, limit=limit)
     end = cursor + limit
     return RowsPage(items=items, next_cursor=str(end) if end < row.row_count else None)
@@ -143,7 +151,8 @@ def rows(
     summary="Delete a dataset",
     responses=documented(DatasetNotFound, DatasetInUse, StorageFull),
 )
-def delete(dataset_id: Id, owner: Owner, database: WriteDatabase, blobs: BlobStore) -> None:
+def delete(dataset_id: Id, owner: Owner, database: CurrentDatabase, blobs: BlobStore) -> None:
     """Models trained on it stay. A dataset that a live job trains on is kept (409)."""
     with database.writing() as session:
-        service.delete(session, blobs, owner, dataset_id)
+        blob_key = service.delete(session, owner, dataset_id)
+    service.delete_blob(blobs, blob_key)

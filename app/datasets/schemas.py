@@ -67,35 +67,46 @@ UPLOAD_BODY: dict[str, Any] = {
 }
 
 
-class DatasetOut(BaseModel):
-    """An uploaded table: immutable, with named and typed columns."""
+class DatasetSummary(BaseModel):
+    """An uploaded table, without its columns."""
 
     id: str
     name: str
     row_count: int
-    columns: list[NumericColumn | CategoricalColumn]
-    warnings: list[FaultOut] = Field(description="What was read otherwise than it may seem.")
     byte_count: int = Field(description="Size of the upload.")
     content_sha256: str = Field(description="Of the uploaded bytes.")
     created_at: datetime
 
 
+class DatasetOut(DatasetSummary):
+    """An uploaded table: immutable, with named and typed columns."""
+
+    columns: list[NumericColumn | CategoricalColumn]
+    warnings: list[FaultOut] = Field(description="What was read otherwise than it may seem.")
+
+
 class DatasetPage(Page):
-    items: list[DatasetOut]
+    items: list[DatasetSummary]
 
 
 class RowsPage(Page):
     items: list[dict[str, float | str | None]]
 
 
-def dataset_out(row: DatasetRow) -> DatasetOut:
-    return DatasetOut(
+def summary_out(row: DatasetRow) -> DatasetSummary:
+    return DatasetSummary(
         id=row.id,
         name=row.name,
         row_count=row.row_count,
-        columns=list(columns.from_json(row.columns)),
-        warnings=[FaultOut(**warning) for warning in row.warnings],
         byte_count=row.byte_count,
         content_sha256=row.content_sha256,
         created_at=row.created_at,
+    )
+
+
+def dataset_out(row: DatasetRow) -> DatasetOut:
+    return DatasetOut(
+        **summary_out(row).model_dump(),
+        columns=list(columns.from_json(row.columns)),
+        warnings=[FaultOut(**warning) for warning in row.warnings],
     )

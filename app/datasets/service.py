@@ -19,7 +19,7 @@ from app.errors import (
 )
 from app.settings import Settings
 from app.storage.blobs import Blobs
-from app.storage.database import Session, after_commit, clock
+from app.storage.database import Session, clock
 from app.storage.ids import new_id
 from app.storage.room import needing_room
 from app.storage.tables import DatasetRow
@@ -110,8 +110,11 @@ def preview(blobs: Blobs, row: DatasetRow, *, offset: int, limit: int) -> list[d
     return table.slice(offset, limit).to_pylist()
 
 
-def delete(session: Session, blobs: Blobs, owner: str, dataset_id: str) -> None:
-    """Raises DatasetInUse while a job that has not ended trains on it."""
+def delete(session: Session, owner: str, dataset_id: str) -> str:
+    """The key of the blob, which nobody needs once the transaction is over.
+
+    Raises DatasetInUse while a job that has not ended trains on it.
+    """
     row = queries.find_and_lock(session, owner, dataset_id)
     if row is None:
         raise DatasetNotFound(dataset_id)
@@ -120,7 +123,7 @@ def delete(session: Session, blobs: Blobs, owner: str, dataset_id: str) -> None:
             f"It is needed by {', '.join(jobs)}. Cancel the job or wait until it has ended."
         )
     session.delete(row)
-    after_commit(session, lambda: delete_blob(blobs, row.blob_key))
+    return row.blob_key
 
 
 def delete_blob(blobs: Blobs, key: str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.jobs import history, queries
 from app.jobs.states import Action, JobState, is_terminal, require_move
 from app.storage.database import Session, clock
-from app.storage.tables import CheckpointRow, JobRow, JobTransitionRow
+from app.storage.tables import JobRow, JobTransitionRow
 from app.storage.wakeups import announce
 
 
@@ -180,7 +180,7 @@ def store(
         return
     row.progress = None if progress is None else dict(progress)
     history.append(session, row.id, records)
-    session.merge(CheckpointRow(job_id=row.id, saved_at=clock(session), **checkpoint._asdict()))
+    queries.replace_checkpoint(session, row.id, saved_at=clock(session), **checkpoint._asdict())
 
 
 def finish(

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterator, Sequence, Set
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Subquery, and_, delete, func, or_, select
+from sqlalchemy import Subquery, and_, delete, func, or_, select, update
 
 from app.jobs.states import JobState, is_terminal
 from app.storage.database import Session, clock
@@ -266,6 +266,18 @@ def with_checkpoint(session: Session, job_ids: Sequence[str]) -> set[str]:
     """Those of the jobs that have a checkpoint."""
     query = select(CheckpointRow.job_id).where(CheckpointRow.job_id.in_(job_ids))
     return set(session.scalars(query))
+
+
+def replace_checkpoint(session: Session, job_id: str, **values: Any) -> None:
+    """Without reading the one before, which may be large."""
+    kept = session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.job_id == job_id)
+        .values(**values)
+        .returning(CheckpointRow.job_id)
+    ).one_or_none()
+    if kept is None:
+        session.add(CheckpointRow(job_id=job_id, **values))
 
 
 def delete_checkpoint(session: Session, job_id: str) -> None:

@@ -9,7 +9,7 @@ from app.errors import BudgetSpent, QueueFull, TooManyJobs
 from app.jobs import queries
 from app.jobs.states import JobState
 from app.settings import Settings
-from app.storage.database import Session, clock
+from app.storage.database import Session, clock, take_turn
 from app.storage.tables import JobRow
 
 # The pace is that of the last jobs, and a worker that ended one lately is still there.
@@ -38,7 +38,12 @@ class Pace(NamedTuple):
 def require_room(
     session: Session, settings: Settings, owner: str, *, multiply_adds: int = 0
 ) -> None:
-    """For a job that may take so many. Raises TooManyJobs, BudgetSpent or QueueFull."""
+    """For a job that may take so many. Raises TooManyJobs, BudgetSpent or QueueFull.
+
+    Of one owner's requests at once each sees what those before it have made; of all owners', the
+    queue may be exceeded by as many as there are at once.
+    """
+    take_turn(session, f"jobs of {owner}")
     live, spent = queries.live_load(session, owner)
     if live >= settings.owner_jobs_max:
         detail = f"{live:,} of your jobs have not ended. Wait for some, or cancel them."

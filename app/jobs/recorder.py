@@ -88,7 +88,6 @@ class Recorder:
         self.saved_at = time.monotonic()
         # Of the last two saves.
         self.saving_seconds = (0.0, 0.0)
-        self.listens = True
 
     def heard(self) -> Ending | None:
         """How the run is to end, if it is. A stop needs something to keep."""
@@ -104,7 +103,7 @@ class Recorder:
 
     def heed(self) -> None:
         """Raises Interrupted when the run is to end."""
-        ending = self.heard() if self.listens else None
+        ending = self.heard()
         if ending is not None:
             raise Interrupted(ending)
 
@@ -260,10 +259,20 @@ class Recorder:
 
     def persistently(self, write: Callable[[Session], None]) -> None:
         """Writes, waiting for a database that is away. A write that got through after all, though
-        its answer was lost, is found out as Replaced at the next try, and is as good."""
-        self.waiting(lambda: self.in_transaction(write))
+        its answer was lost, is found out as Replaced at the next try, and is as good.
+
+        Whatever is wanted of the job: this is how a run ends.
+        """
+        self.tried(lambda: self.in_transaction(write), between=lambda: None)
 
     def waiting(self, action: Callable[[], Result]) -> Result:
+        """The result of `action`, for which a database or store that is away is waited for.
+
+        Raises Interrupted when the run is to end.
+        """
+        return self.tried(action, between=self.heed)
+
+    def tried(self, action: Callable[[], Result], *, between: Callable[[], None]) -> Result:
         """The result of `action`, tried while the database is away, or the store of the tables, for
         as long as a lease and while the job is still ours."""
         deadline = time.monotonic() + self.worker.settings.lease_seconds
@@ -273,7 +282,7 @@ class Recorder:
             except (*UNAVAILABLE, StorageUnavailable):
                 if self.lease.is_lost or time.monotonic() > deadline:
                     raise
-                self.heed()
+                between()
                 time.sleep(RETRY_SECONDS)
 
     def in_transaction(self, write: Callable[[Session], Result]) -> Result:

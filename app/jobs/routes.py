@@ -17,7 +17,7 @@ from app.api.paging import Cursor, Limit, page
 from app.api.preferences import Prefer, applied, wait_seconds
 from app.api.problems import documented
 from app.api.shutdown import IsStopping, ServerIsStopping
-from app.api.transactions import CurrentSettings, ReadSession, WriteDatabase
+from app.api.transactions import CurrentDatabase, CurrentSettings, ReadSession
 from app.errors import (
     ActionNotAllowed,
     BodyTooLarge,
@@ -65,7 +65,10 @@ class Asked(NamedTuple):
 
 
 async def asked(
-    owner: Owner, database: WriteDatabase, settings: CurrentSettings, is_stopping: ServerIsStopping
+    owner: Owner,
+    database: CurrentDatabase,
+    settings: CurrentSettings,
+    is_stopping: ServerIsStopping,
 ) -> Asked:
     return Asked(owner, database, settings, is_stopping)
 

@@ -155,8 +155,6 @@ def hold_table(worker: Worker, claim: Claim, spec: ResolvedSpec, held: ExitStack
 def carry_out_on(data: PreparedData, claim: Claim, spec: ResolvedSpec, recorder: Recorder) -> None:
     resume = checkpoint_of(claim, recorder)
     last, ending = trained(data, spec, resume, recorder)
-    # What comes now is short, and is wanted whatever else is.
-    recorder.listens = False
     if ending is None or ending is Ending.STOP:
         end(claim, spec, data, last, recorder)
     else:

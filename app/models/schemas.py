@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from app.api.finite import finite_or_none
 from app.api.paging import Page
 from app.models.service import Parameters
-from app.models.trained_model import from_row
+from app.models.trained_model import classes_of_row, outputs_of_row
+from app.numeric import preprocessing_json
 from app.numeric.preprocessing import CategoricalInput, Input
 from app.storage.tables import ModelRow
 
@@ -139,7 +140,8 @@ def scores_out(scores: Mapping[str, Any]) -> dict[str, ScoresOut]:
 
 
 def model_out(row: ModelRow) -> ModelOut:
-    model = from_row(row)
+    """Nothing of it needs the parameters, which a list has not read."""
+    inputs, classes = preprocessing_json.from_json(row.preprocessing).inputs, classes_of_row(row)
     return ModelOut(
         id=row.id,
         name=row.name,
@@ -148,9 +150,9 @@ def model_out(row: ModelRow) -> ModelOut:
         dataset_id=row.dataset_id,
         activation=row.activation,
         cost=row.cost,
-        inputs=[input_out(column) for column in model.preprocessing.inputs],
-        outputs=[OutputOut(**output._asdict()) for output in model.outputs],
-        classes=None if model.classes is None else ClassesOut(**model.classes._asdict()),
+        inputs=[input_out(column) for column in inputs],
+        outputs=[OutputOut(**output._asdict()) for output in outputs_of_row(row)],
+        classes=None if classes is None else ClassesOut(**classes._asdict()),
         scores=scores_out(row.scores),
         parameters_sha256=row.parameters_sha256,
         created_at=row.created_at,

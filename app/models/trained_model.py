@@ -101,15 +101,23 @@ def label_probabilities(activation: str, y: Array) -> Array | None:
 
 
 def from_row(row: ModelRow) -> TrainedModel:
-    classes = row.classes
     return TrainedModel(
         id=row.id,
         version=row.version,
         layer=Layer(unpack(row.w), unpack(row.b), row.activation),
         preprocessing=preprocessing_json.from_json(row.preprocessing),
-        outputs=tuple(map(output_from_json, row.outputs)),
-        classes=None if classes is None else Classes(classes["target"], tuple(classes["levels"])),
+        outputs=outputs_of_row(row),
+        classes=classes_of_row(row),
     )
+
+
+def outputs_of_row(row: ModelRow) -> tuple[Output, ...]:
+    return tuple(map(output_from_json, row.outputs))
+
+
+def classes_of_row(row: ModelRow) -> Classes | None:
+    found = row.classes
+    return None if found is None else Classes(found["target"], tuple(found["levels"]))
 
 
 def output_from_json(value: Mapping[str, Any]) -> Output:

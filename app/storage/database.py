@@ -8,15 +8,15 @@ library at hand carries the fix; otherwise the rollback journal is, which is slo
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import SQLAlchemyError as DatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -30,16 +30,17 @@ __all__ = [
     "Database",
     "DatabaseError",
     "Session",
-    "after_commit",
     "clock",
     "create_database_engine",
     "database_of",
     "is_sqlite",
     "own_connection",
+    "take_turn",
 ]
 
 # What a request meets when the database is away, full or locked, through no fault of its own.
-UNAVAILABLE = (InterfaceError, OperationalError, PoolTimeoutError)
+# InternalError: PostgreSQL takes no writes just now, or ended a transaction that slept too long.
+UNAVAILABLE = (InterfaceError, InternalError, OperationalError, PoolTimeoutError)
 # A server that vanishes without a word is noticed in tens of seconds, not in TCP's quarter of an
 # hour.
 POSTGRES_CONNECTION = {
@@ -209,9 +210,14 @@ def own_connection(database: Database) -> Iterator[Any]:
         raise DatabaseError(str(error)) from error
 
 
-def after_commit(session: Session, action: Callable[[], None]) -> None:
-    """Runs `action` once this session's transaction has been committed, and not if it fails."""
-    event.listen(session, "after_commit", lambda _: action(), once=True)
+def take_turn(session: Session, name: str) -> None:
+    """Until this transaction ends, others that take this turn wait for it.
+
+    On SQLite the write lock is everybody's turn, and is held already.
+    """
+    if not is_sqlite(session):
+        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+        session.execute(lock, {"name": name})
 
 
 def clock(session: Session) -> datetime:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url
 
 from app.storage.database import Database
@@ -31,6 +33,14 @@ def downgrade(database: Database, revision: str) -> None:
 def check(database: Database) -> None:
     """Raises alembic's CommandError if the tables on the page differ from the database's."""
     run(database, "check")
+
+
+@cache
+def outdated() -> frozenset[str | None]:
+    """The revisions before the one that this code needs."""
+    script = ScriptDirectory.from_config(Config(ALEMBIC_INI))
+    head = script.get_current_head()
+    return frozenset({None, *(step.revision for step in script.walk_revisions())} - {head})
 
 
 def run(database: Database, name: str, *arguments: str) -> None:

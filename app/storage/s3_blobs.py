@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSelector, FileType, S3FileSystem
 
-from app.errors import StorageUnavailable
+from app.errors import StorageFull, StorageUnavailable
 from app.settings import ObjectStore
 from app.storage.blob_cache import BlobCache
 from app.storage.blobs import StoredBlob
+from app.storage.room import needing_room
 from app.storage.whole_files import aside_in
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,9 @@ class S3Blobs:
         return self.cache.held(key, lambda path: self.fetch(key, path))
 
     def fetch(self, key: str, path: Path) -> None:
+        """Raises StorageUnavailable, too, while there is no room for a copy on this machine."""
         with (
+            waiting_for_room(),
             reaching_store(),
             self.filesystem.open_input_file(self.path(key)) as source,
             path.open("wb") as target,
@@ -119,6 +122,17 @@ def endpoint_of_environment() -> dict[str, str]:
         return {}
     parts = urlsplit(url)
     return {"scheme": parts.scheme, "endpoint_override": parts.netloc}
+
+
+@contextmanager
+def waiting_for_room() -> Iterator[None]:
+    """Who only reads is not told of a full disk: that is for this machine to mend."""
+    try:
+        with needing_room():
+            yield
+    except StorageFull as error:
+        logger.warning("no room for a copy on this machine's disk: %s", error.__cause__)
+        raise StorageUnavailable from error
 
 
 @contextmanager

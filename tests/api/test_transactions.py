@@ -11,8 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import event, func, select
+from sqlalchemy.pool import Pool
 
 from app.settings import Settings
+from app.storage.blobs import FolderBlobs
 from app.storage.database import Database, Session
 from app.storage.tables import DatasetRow, JobRow
 from tests.api.problems import problem_of
@@ -109,6 +111,41 @@ def test_a_deletion_takes_the_blob_along(api: Api, settings: Settings) -> None:
 
     assert response.status_code == 204
     assert blobs(settings) == []
+
+
+def test_nothing_waits_for_the_store_in_a_transaction(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's only write lock would be held meanwhile, or PostgreSQL end the transaction."""
+    dataset_id = api.upload(plane())
+    connections, found = [0], []
+
+    def note(method: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            found.append(connections[0])
+            return method(*given)
+
+        return noted
+
+    def count_by(step: int) -> Callable[..., None]:
+        def counted(*_: Any) -> None:
+            connections[0] += step
+
+        return counted
+
+    out, back = count_by(1), count_by(-1)
+    monkeypatch.setattr(FolderBlobs, "local", note(FolderBlobs.local))
+    monkeypatch.setattr(FolderBlobs, "delete", note(FolderBlobs.delete))
+    event.listen(Pool, "checkout", out)
+    event.listen(Pool, "checkin", back)
+    try:
+        api.get(f"/v1/datasets/{dataset_id}/rows")
+        api.client.delete(f"/v1/datasets/{dataset_id}")
+    finally:
+        event.remove(Pool, "checkout", out)
+        event.remove(Pool, "checkin", back)
+
+    assert found == [0, 0]
 
 
 def test_rows_whose_dataset_is_deleted_at_this_moment_are_a_404(

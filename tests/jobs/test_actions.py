@@ -1,10 +1,12 @@
 """Stop, pause and resume through the API, with the run in this process."""
 
+import time
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from app.jobs import training_run
+from app.jobs import lifecycle, recorder, training_run
 from app.jobs.prepared_data import PreparedData, prepare
 from app.jobs.training_run import run_on
 from app.jobs.worker import Worker
@@ -164,3 +166,43 @@ def test_a_job_is_given_back_while_its_table_is_still_being_read(
     given_back = api.get(f"/v1/jobs/{job['id']}")
     assert prepared == []
     assert given_back["transitions"][-1]["reason"] == "worker_stopped"
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+@pytest.mark.parametrize(("wanted", "state"), [("pause", "paused"), (None, "queued")])
+def test_a_job_that_is_left_while_its_table_is_read_waits_for_the_database(
+    api: Api,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str | None,
+    state: str,
+    failures: int,
+) -> None:
+    """What it left for is no reason to give up telling so. Nothing wanted: its worker stops."""
+    job = api.queue(api.upload(table()), ["y"], **SPEC)
+    release = lifecycle.release
+    failed: list[bool] = []
+
+    def prepare_when_asked(*given: Any, **named: Any) -> PreparedData:
+        if wanted is None:
+            worker.stopping.set()
+        else:
+            api.post(f"/v1/jobs/{job['id']}/{wanted}", None, 202)
+            time.sleep(2 * worker.settings.heartbeat_seconds)
+        return prepare(*given, **named)
+
+    def release_at_last(*given: Any, **named: Any) -> None:
+        if len(failed) < failures:
+            failed.append(True)
+            raise OperationalError("UPDATE", None, Exception("away"))
+        release(*given, **named)
+
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(training_run, "prepare", prepare_when_asked)
+    monkeypatch.setattr(lifecycle, "release", release_at_last)
+
+    run_on(worker, job["id"], 1)
+
+    left = api.get(f"/v1/jobs/{job['id']}")
+    assert len(failed) == failures
+    assert (left["state"], left["error"]) == (state, None)

@@ -1,8 +1,11 @@
 """A queued job's place is the one that it is sent by, and tells when it may start."""
 
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given
@@ -18,8 +21,10 @@ from app.storage.tables import JobRow
 from tests.builders import Api, plane
 from tests.jobs.rows import OWNER, job_row
 from tests.jobs.test_fairness import Jobs, add, jobs, one_by_one
+from tests.servers import serving
 
 NO_LIMITS = Settings()
+CALLERS = 20
 
 
 @examples(
@@ -158,3 +163,17 @@ def test_a_refusal_says_when_a_job_will_have_ended(
     told = (own.value.retry_after_seconds, all_of_them.value.retry_after_seconds)
     assert told == waits
     assert RETRY_SECONDS_MAX == 300
+
+
+def test_requests_at_once_do_not_exceed_what_an_owner_may_have(settings: Settings) -> None:
+    with (
+        serving(settings.model_copy(update={"owner_jobs_max": 3})) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+        ThreadPoolExecutor(CALLERS) as callers,
+    ):
+        dataset_id = Api(client, lambda *_: None).upload(plane())
+        body = {"dataset_id": dataset_id, "targets": ["y"]}
+        answers = callers.map(lambda _: client.post("/v1/jobs", json=body), range(CALLERS))
+        statuses = Counter(answer.status_code for answer in answers)
+
+    assert statuses == {202: 3, 429: CALLERS - 3}

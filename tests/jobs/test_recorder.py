@@ -3,9 +3,11 @@
 import math
 import time
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from app.jobs import lifecycle
 from app.jobs.recorder import Ending, Recorder
@@ -15,6 +17,7 @@ from app.numeric.rows import rows_of
 from app.numeric.training import Progress, TrainingData, TrainingPlan, train
 from app.storage.tables import JobRow
 from tests.builders import Api, plane
+from tests.jobs.running import SPEC, Running, table
 
 
 def progress_of(*, epoch: int, batch: int) -> Progress:
@@ -69,3 +72,24 @@ def test_the_lease_is_renewed_while_one_step_takes_long(recorder: Recorder, work
         while lease() <= claimed_until:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_a_checkpoint_is_written_without_reading_the_one_before(api: Api, worker: Worker) -> None:
+    job = api.queue(api.upload(table()), ["y"], **SPEC)
+    statements: list[str] = []
+
+    def note(*given: Any) -> None:
+        statements.append(given[2])
+
+    event.listen(worker.database.engine, "before_cursor_execute", note)
+    running = Running(api, worker, job["id"], 1)
+    running.until(lambda _: saves(statements) > 3)
+    running.ask("cancel")
+    running.ended()
+
+    reads = [s for s in statements if s.startswith("SELECT") and "checkpoints.state" in s]
+    assert len(reads) <= 1  # of the claim
+
+
+def saves(statements: list[str]) -> int:
+    return sum("UPDATE checkpoints" in statement for statement in statements)

@@ -13,6 +13,7 @@ from app.settings import Settings
 from app.storage import wakeups
 from app.storage.database import UNAVAILABLE, Database, DatabaseError, database_of
 from app.storage.migrations import migrating
+from app.storage.patience import IDLE_SHARE
 from app.storage.sole import AlreadyHeld, sole_holder
 from tests.outages.conftest import CALL_SECONDS
 from tests.toxic import Mode, Proxy
@@ -92,6 +93,32 @@ def test_what_a_vanished_client_had_locked_is_free_again(
     row = table.execute("SELECT * FROM numbers FOR UPDATE").fetchone()
 
     assert row == (1,)
+
+
+def test_a_transaction_that_slept_too_long_is_lost_and_says_nothing_of_the_next(
+    behind: Database, table: psycopg.Connection
+) -> None:
+    """As when the machine was suspended in the middle of it."""
+    del table
+    with pytest.raises(UNAVAILABLE), behind.writing() as session:
+        session.execute(sa.text("UPDATE numbers SET number = 2"))
+        time.sleep(IDLE_SHARE * CALL_SECONDS + 0.5)
+        session.execute(sa.text("UPDATE numbers SET number = 3"))
+    with behind.reading() as session:
+        found = session.scalar(sa.text("SELECT number FROM numbers"))
+
+    assert found == 1
+
+
+def test_a_database_that_takes_no_writes_just_now_is_unavailable(
+    behind: Database, table: psycopg.Connection
+) -> None:
+    """A standby, or one that is short of room."""
+    name = table.info.dbname
+    table.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+
+    with pytest.raises(UNAVAILABLE), behind.writing() as session:
+        session.execute(sa.text("UPDATE numbers SET number = 2"))
 
 
 def test_a_migration_waits_for_a_lock_however_long_and_only_its_connection_does(

@@ -1,6 +1,8 @@
 """What every store of blobs promises, kept by a folder and by an object store."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +187,26 @@ def test_a_store_that_says_nothing_is_unavailable_and_not_waited_for(
     afterwards = read(there, "ds_ab")
 
     assert copy == afterwards == PART
+
+
+def test_a_copy_for_which_there_is_no_room_is_waited_for(
+    object_store: ObjectStore, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose disk is full is no concern of a job's: another machine may have room."""
+    here, there = (
+        open_blobs(settings_on(object_store, tmp_path / name, bucket)) for name in ("here", "there")
+    )
+    write(here, "ds_ab", PART)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(StorageUnavailable):
+            read(there, "ds_ab")
+
+    assert read(there, "ds_ab") == PART
 
 
 @pytest.mark.usefixtures("impatient")

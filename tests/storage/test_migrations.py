@@ -14,6 +14,7 @@ from app.jobs import history, queries
 from app.storage import migrations
 from app.storage.arrays import pack
 from app.storage.database import Database, clock
+from app.storage.readiness import unready_reason
 from app.storage.tables import Base, HistoryBlockRow, JobRow
 from tests.servers import ROOT
 from tests.storage.test_database import dataset_row
@@ -187,3 +188,19 @@ def test_a_revision_can_be_gone_back_to_with_the_command_that_operators_are_told
 
 def scripts() -> ScriptDirectory:
     return ScriptDirectory(str(Path(migrations.ALEMBIC_INI).parent / "alembic"))
+
+
+def test_a_database_is_ready_once_it_is_migrated(empty_url: str) -> None:
+    database = Database(empty_url, busy_seconds=10)
+
+    found = []
+    for revision in ("0001", "0005", "head"):
+        migrations.upgrade(database, revision)
+        found.append(unready_reason(database))
+    with database.writing() as session:
+        session.execute(sa.text("UPDATE alembic_version SET version_num = 'of a later version'"))
+    during_an_upgrade = unready_reason(database)
+    database.dispose()
+
+    assert ["migrate" in (reason or "") for reason in found] == [True, True, False]
+    assert found[-1] is during_an_upgrade is None

@@ -23,6 +23,8 @@ from app.numeric.preprocessing import CategoricalInput
 CHANGE_MIN = 1e-9
 PRICE_MIN = 1e-9
 TOLD_MAX = 12
+# A probability beyond this is no reason for anything.
+CERTAIN = 1.0 - 1e-6
 
 
 def told(
@@ -364,4 +366,6 @@ def class_reason(model: TrainedModel, attainable: Mapping[str, Answer], label: s
     place = model.classes.levels.index(label)
     ends = attainable[model.output_names[place if len(model.outputs) > 1 else 0]]
     most = ends["max"] if len(model.outputs) > 1 or place == 1 else 1.0 - ends["min"]
+    if most >= CERTAIN:
+        return f"{text}."
     return f"{text}; its probability is {most:.4g} at most."

@@ -196,7 +196,10 @@ class InvertIn(Strict):
         "max(1, |target|).",
     )
     time_limit_seconds: float = Field(
-        5.0, gt=0, description="Of the whole request: what is best by then is answered."
+        5.0,
+        gt=0,
+        description="Of the whole request: what is best by then is answered. A server has a most; "
+        "more counts as that.",
     )
     items: Annotated[list[ItemIn], Field(min_length=1, max_length=ITEMS_MAX)] | None = Field(
         None, description="Many questions at once; the answer has `results`, in order."
@@ -236,7 +239,8 @@ class BindingOut(BaseModel):
 
 
 class RobustnessOut(BaseModel):
-    """Null where nothing that large could do harm. 0 for a target that is one value."""
+    """Null where nothing that large could do harm, and of a probability among three or more labels,
+    where it is not told. 0 for a target that is one value."""
 
     input_rounding: float | None = Field(
         description="Every number may be off by so many units of training scale."

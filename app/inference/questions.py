@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.errors import Fault, InvalidInput
 from app.inference import magnitudes, wire
 from app.inference.inversion_schemas import InvertIn, Row, TargetIn
-from app.inference.rules import Rules, unknown_names
+from app.inference.rules import Rules, first_multiple, last_multiple, unknown_names
 from app.models.trained_model import TrainedModel
 from app.numeric import encoding, preprocessing
 from app.numeric.activations import ACTIVATIONS, Array
@@ -94,9 +94,10 @@ def limits_of(rules: Rules, starts: Array, faults: list[Fault]) -> Limits:
     for rule in rules.numbers:
         start, feature = starts[:, rule.place], rule.feature
         least, most = np.full(len(start), rule.low), np.full(len(start), rule.high)
-        if not rule.step:
-            least = np.minimum(least, start) if feature.min is None else least
-            most = np.maximum(most, start) if feature.max is None else most
+        if feature.min is None:
+            least = np.minimum(least, first_multiple(start, rule.step))
+        if feature.max is None:
+            most = np.maximum(most, last_multiple(start, rule.step))
         if feature.direction == "up":
             least = np.maximum(least, start)
         if feature.direction == "down":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from app.errors import Fault
 from app.inference import magnitudes, wire
@@ -23,6 +23,10 @@ OPERATORS: Mapping[str, Callable[[float], tuple[float, float]]] = {
     ">=": lambda value: (value, np.inf),
     "=": lambda value: (value, value),
 }
+
+
+# In steps: what is so near to a multiple is one.
+NEAR_MULTIPLE = 1e-9
 
 
 class NumberRule(NamedTuple):
@@ -119,9 +123,21 @@ def _own_limits(
     # A wish of one's own for one end moves a training range that would contradict it.
     low, high = (min(low, high), high) if feature.min is None else (low, max(low, high))
     low, high = magnitudes.end_of(item, low), magnitudes.end_of(item, high)
-    if not step:
-        return low, high
-    return step * np.ceil(low / step - 1e-9), step * np.floor(high / step + 1e-9)
+    return float(first_multiple(low, step)), float(last_multiple(high, step))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def first_multiple(low: ArrayLike, step: float) -> Array:
+    """The first multiple of the step from a limit on; the limit itself without a step."""
+    low = np.asarray(low, dtype=np.float64)
+    return step * np.ceil(low / step - NEAR_MULTIPLE) if step else low
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def last_multiple(high: ArrayLike, step: float) -> Array:
+    """The last multiple of the step up to a limit; the limit itself without a step."""
+    high = np.asarray(high, dtype=np.float64)
+    return step * np.floor(high / step + NEAR_MULTIPLE) if step else high
 
 
 def _number_faults(item: NumericInput, feature: FeatureIn, pointer: str) -> list[Fault]:

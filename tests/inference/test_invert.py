@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from app.numeric.activations import Array
-from tests.builders import Api, plane
+from tests.builders import Api, Json, plane
 from tests.inference.lab import Lab, only_solution
 
 AUTO = ("closed_form", "qp", "lp", "milp", "miqp")
@@ -236,3 +236,54 @@ def test_verified_is_as_strict_as_the_tolerance(lab: Lab) -> None:
 
 def squared_length(step: Array) -> float:
     return float(step @ step)
+
+
+BESIDE: Json = {"a": 14.0, "c": 0.0, "d": 20.0, "kind": "u"}
+
+
+@pytest.mark.parametrize("nearness", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("feature", [{}, {"integer": True}, {"step": 2}])
+def test_a_start_beside_the_training_range_may_stay_whatever_its_steps(
+    lab: Lab, feature: Json, nearness: str
+) -> None:
+    answer = lab.invert(
+        "mixed",
+        start=BESIDE,
+        target={"y": {"min": 30}},
+        features={"a": feature},
+        nearness=nearness,
+    )
+
+    assert (answer["status"], answer["gap"]) == ("optimal", 0.0)
+    assert only_solution(answer)["text"] == "Nothing has to change."
+
+
+def test_a_start_beside_the_range_may_go_to_any_multiple_on_the_way_back(lab: Lab) -> None:
+    """y = 2 a + c + d / 2: of the multiples of 3 between the range and the start only 12 fits."""
+    found = lab.checked(
+        "mixed",
+        start=BESIDE,
+        target={"y": {"min": 33, "max": 35}},
+        features={
+            "a": {"step": 3},
+            "c": {"frozen": True},
+            "d": {"frozen": True},
+            "kind": {"frozen": True},
+        },
+    )
+
+    assert found["input"] == BESIDE | {"a": 12.0}
+
+
+def test_nothing_nearer_than_the_start_is_looked_for(lab: Lab) -> None:
+    """In units of training the start is no whole multiple to the last bit."""
+    for start in np.arange(0.7, 9.0, 0.7):
+        answer = lab.invert(
+            "mixed",
+            start=BESIDE | {"a": float(start)},
+            target={"y": {"min": 1}},
+            features={"a": {"step": 0.7}},
+            nearness="l1",
+        )
+
+        assert (answer["status"], answer["gap"]) == ("optimal", 0.0)

@@ -224,3 +224,29 @@ def test_a_class_is_wanted_on_either_database(api: Api) -> None:
     )
 
     assert (answer["status"], only_solution(answer)["label"]) == ("optimal", "big")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"species=setosa": 0.6, "species=versicolor": {"min": 0.6}},
+        {"species=setosa": {"max": 0.3}, "species=versicolor": 0.3, "species=virginica": 0.3},
+        {"species": {"class": "setosa"}, "species=setosa": {"max": 0.3}},
+        {"species=setosa": 0.5, "species=versicolor": 0.5},
+    ],
+)
+def test_probabilities_that_cannot_sum_to_one_are_excluded_at_once(lab: Lab, target: Json) -> None:
+    answer = lab.invert("three species", target=target)
+
+    assert answer["status"] == "infeasible"
+
+
+def test_the_last_probability_is_what_the_others_leave(lab: Lab) -> None:
+    two = {"species=setosa": 0.2, "species=versicolor": 0.3}
+
+    found = lab.invert("three species", target=two, within="anything")
+    whole = lab.invert("three species", target=two | {"species=virginica": 0.5}, within="anything")
+
+    assert found["status"] == whole["status"] == "optimal"
+    assert only_solution(found)["cost"] == pytest.approx(only_solution(whole)["cost"], rel=1e-9)
+    assert only_solution(found)["prediction"]["species=virginica"] == pytest.approx(0.5, abs=1e-9)

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,12 @@ from tests.conftest import migrated_url
 from tests.toxic import Proxy, proxy
 
 CALL_SECONDS = 0.5
+
+
+def in_time(seconds: Sequence[float], bound: float) -> bool:
+    """Whether all were, but for one in twenty that a busy machine may have kept from running."""
+    ordered = sorted(seconds)
+    return ordered[-1 - len(ordered) // 20] < bound and ordered[-1] < 5 * bound
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from app.settings import Settings
 from tests.api.problems import problem_of
 from tests.api.test_transactions import before_each_commit
 from tests.builders import Api, plane
-from tests.outages.conftest import CALL_SECONDS
+from tests.outages.conftest import CALL_SECONDS, in_time
 from tests.servers import serving
 from tests.toxic import Mode, Proxy
 
@@ -63,7 +63,7 @@ def test_after_the_first_has_waited_in_vain_nobody_else_does(
         times.append(time.monotonic() - started)
         time.sleep(0.05)
 
-    assert max(times) < CALL_SECONDS / 2
+    assert in_time(times, CALL_SECONDS / 2)
 
 
 @pytest.mark.slow
@@ -134,16 +134,19 @@ def test_however_often_it_goes_and_comes_no_answer_is_a_500(
     client: httpx.Client, between: Proxy, toggles: int
 ) -> None:
     statuses: Counter[int] = Counter()
+    waits, recoveries = [], []
     for toggle in range(toggles):
         between.set(AWAY[toggle % 2])
         for _ in range(3):
             started = time.monotonic()
             statuses[client.get("/v1/datasets").status_code] += 1
-            assert time.monotonic() - started < ANSWER_SECONDS
+            waits.append(time.monotonic() - started)
         between.set(Mode.PASS)
-        assert recovered_after(client) < RECOVERY_SECONDS
+        recoveries.append(recovered_after(client))
 
     assert set(statuses) == {503}
+    assert in_time(waits, ANSWER_SECONDS)
+    assert in_time(recoveries, RECOVERY_SECONDS)
 
 
 def recovered_after(client: httpx.Client) -> float:

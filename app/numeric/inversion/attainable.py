@@ -76,10 +76,12 @@ def _softmax_ends(layer: Layer, question: Question, output: int, clock: Clock) -
     if any(start.status is Status.UNBOUNDED for start in starts):
         low, exact = -np.inf, True
     else:
-        low, exact = np.inf, False
-        for start in starts:
-            if start.x is not None:
-                low = min(low, _lowest_from(layer, question, output, start.x, clock))
+        found = [
+            _lowest_from(layer, question, output, start.x, clock)
+            for start in starts
+            if start.x is not None
+        ]
+        low, exact = min(found, default=-np.inf), False
     high, reached = highest(layer, question, output, clock)
     return Interval(low, high, exact and reached)
 

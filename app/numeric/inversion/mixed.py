@@ -47,6 +47,8 @@ from app.numeric.inversion.squares import (
     squared,
 )
 
+# An x that differs from its start by no more than this share differs by rounding.
+ROUNDING = 1e-13
 # So often a question with given levels and multiples is cut by tangents of its curves.
 CUTS_MAX = 60
 # A curve counts as met when it is missed by no more than this share of its value.
@@ -176,6 +178,12 @@ def _within(question: Question, x: Array, still: NDArray[np.bool_]) -> Answer:
     return Answer(status, method, base, cost, bound, prices)
 
 
+def is_start(question: Question, x: Array) -> bool:
+    """Whether x is the start to rounding, so that nothing is nearer however small the cost."""
+    near = np.abs(x - question.x) <= ROUNDING * (1.0 + np.abs(question.x))
+    return bool(near.all())
+
+
 class Refinery:
     """Makes solutions of a program exact, and gathers the tangents that this takes."""
 
@@ -249,7 +257,9 @@ def _rounds(
         candidate = refinery.refined(solved.values)
         if candidate is not None and (best is None or candidate.value < best.value):
             best = candidate
-        if best is not None and best.value - bound <= SQUARE_GAP * best.value:
+        if best is not None and (
+            best.value - bound <= SQUARE_GAP * best.value or is_start(question, best.x)
+        ):
             return Answer(Status.OPTIMAL, "milp", best.x, best.value, best.value, best.prices)
         program, any_came = refinery.sharpened(program)
         if not any_came:

@@ -90,7 +90,11 @@ def wanted_of(layer: Layer, wishes: Sequence[Wish | ClassWish]) -> Wanted:
             row = (layer.w[one.output], low, high, one.weight)
             rows.append(_less(row, layer.b[one.output]))
     else:
-        curved = _softmax_wishes(layer, plain, rows)
+        _require_probabilities(layer, plain)
+        if _contradict(len(layer.b), wishes):
+            rows.append((np.zeros(layer.w.shape[1]), 1.0, np.inf, 1.0))
+        else:
+            curved = _softmax_wishes(layer, plain, rows)
     for wish in wishes:
         if isinstance(wish, ClassWish):
             curved += _class_wish(layer, wish, rows)
@@ -115,20 +119,48 @@ def log_odds(layer: Layer, x: Array, output: int) -> tuple[float, Array]:
     return value, slope
 
 
+def _require_probabilities(layer: Layer, wishes: Sequence[Wish]) -> None:
+    """Raises OutOfRange for a wish that no probability of softmax fulfils."""
+    allowed = ACTIVATIONS[layer.activation].output_range
+    for wish in wishes:
+        if wish.low >= allowed.high or wish.high <= allowed.low:
+            end = wish.low if wish.low >= allowed.high else wish.high
+            raise OutOfRange(wish.output, end, allowed.low, allowed.high)
+
+
+def _contradict(outputs: int, wishes: Sequence[Wish | ClassWish]) -> bool:
+    """Whether probabilities that sum to 1 cannot be what is wanted of each."""
+    low, high = np.zeros(outputs), np.ones(outputs)
+    for wish in wishes:
+        if isinstance(wish, Wish):
+            low[wish.output] = max(low[wish.output], wish.low)
+            high[wish.output] = min(high[wish.output], wish.high)
+        else:
+            # Of all classes the one that is predicted has its share at least.
+            least = max(wish.probability or 0.0, 1.0 / outputs)
+            low[wish.winner] = max(low[wish.winner], least)
+    together = max(low.sum() - 1.0, 1.0 - high.sum())
+    return bool(max(together, float((low - high).max())) > SUM_REACHED)
+
+
+def _completed(wishes: Sequence[Wish], outputs: int) -> list[Wish]:
+    """With the last probability where all others are given as values: it is what they leave."""
+    completed = list(wishes)
+    missing = set(range(outputs)) - {wish.output for wish in wishes}
+    left = 1.0 - sum(wish.low for wish in wishes)
+    if len(missing) == 1 and left > 0.0 and all(wish.low == wish.high for wish in wishes):
+        completed.append(Wish(missing.pop(), left, left))
+    return completed
+
+
 def _softmax_wishes(
     layer: Layer, wishes: Sequence[Wish], rows: list[tuple[Array, float, float, float]]
 ) -> list[LogOdds]:
     """Rows where all probabilities are given or there are two; else what is curved."""
     m = len(layer.b)
-    for wish in wishes:
-        allowed = ACTIVATIONS[layer.activation].output_range
-        if wish.low >= allowed.high or wish.high <= allowed.low:
-            end = wish.low if wish.low >= allowed.high else wish.high
-            raise OutOfRange(wish.output, end, allowed.low, allowed.high)
-    if len(wishes) == m and all(wish.low == wish.high for wish in wishes):
-        y = np.array([wish.low for wish in sorted(wishes, key=lambda wish: wish.output)])
-        if abs(y.sum() - 1.0) > SUM_REACHED:
-            rows.append((np.zeros(layer.w.shape[1]), 1.0, np.inf, 1.0))
+    whole = _completed(wishes, m) if m > 2 else wishes
+    if len(whole) == m and all(wish.low == wish.high for wish in whole):
+        y = np.array([wish.low for wish in sorted(whole, key=lambda wish: wish.output)])
         z = np.log(y)
         for j in range(1, m):
             right = z[j] - z[0] - (layer.b[j] - layer.b[0])

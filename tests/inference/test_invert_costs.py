@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import linprog
 
 from tests.builders import Json
-from tests.inference.lab import Lab, only_solution
+from tests.inference.lab import Lab, limits_of, only_solution
 
 START: Json = {"a": 2.0, "c": 0.0, "d": 10.0, "kind": "u"}
 MORE = {"u": 0.0, "v": 4.0, "w": 7.0}
@@ -193,6 +193,20 @@ def test_no_more_inputs_change_than_may(lab: Lab, most: int) -> None:
     lab.check("mixed", found)
     assert found["distance"]["changed"] <= most
     assert found["cost"] == pytest.approx(min(costs), rel=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_the_prices_are_those_of_the_limits_that_changed_inputs_meet(lab: Lab, most: int) -> None:
+    """y = 2 a + c + d / 2: a goes furthest, then d; what may not change has no price."""
+    question: Json = {"start": START, "features": {"kind": FROZEN}, "max_changed": most}
+    prices = {"training_range.a.max": 2.0, "training_range.d.max": 0.5}
+    wanted = dict(list(prices.items())[:most])
+
+    best = lab.invert("mixed", target={"y": "maximize"}, returned=["duals"], **question)
+    missed = lab.invert("mixed", target={"y": 1000}, **question)["infeasibility"]
+
+    assert limits_of(best) == pytest.approx(wanted)
+    assert {limit["limit"]: limit["price"] for limit in missed["binding"]} == pytest.approx(wanted)
 
 
 def test_several_answers_differ_in_what_they_change(lab: Lab) -> None:

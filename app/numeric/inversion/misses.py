@@ -8,7 +8,13 @@ from app.numeric.inversion import solve
 from app.numeric.inversion.attainable import highest
 from app.numeric.inversion.continuous import linear
 from app.numeric.inversion.program import Clock, program_of, with_conditions, with_count, x_at
-from app.numeric.inversion.question import Answer, Conditions, Prices, Question
+from app.numeric.inversion.question import (
+    Answer,
+    Conditions,
+    Prices,
+    Question,
+    costs_of,
+)
 from app.numeric.inversion.squares import Candidate, squared
 from app.numeric.inversion.wishes import LogOdds, Wanted, log_odds
 from app.numeric.layer import Layer
@@ -66,11 +72,15 @@ def flattened(layer: Layer, wanted: Wanted, x: Array) -> Wanted:
 def prices_of_miss(question: Question, wanted: Wanted, x: Array, units: Array) -> Prices:
     """How much the sum of misses, each times its unit (r,), falls as a limit gives way by one.
 
-    With the levels and multiples of x (n,) as they are.
+    With the levels and multiples of x (n,) as they are, and what has not changed where no more may.
     """
     numbers, own, wishes = question.numbers, question.conditions, wanted.conditions
     a = np.vstack((own.a, wishes.a))
     free = ~numbers.whole
+    if question.changed_max is not None:
+        changed = costs_of(question, x) > solve.CHANGED
+        if np.count_nonzero(changed) >= question.changed_max:
+            free &= changed[: len(numbers.at)]
     at = numbers.at[free]
     base = x.copy()
     base[at] = 0.0

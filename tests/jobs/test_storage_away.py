@@ -52,7 +52,7 @@ def test_a_job_whose_store_stays_away_is_given_back_and_counts_no_death(
     api: Api, worker: Worker
 ) -> None:
     job_id = api.queue(api.upload(plane()), ["y"])["id"]
-    settings = worker.settings.model_copy(update={"lease_seconds": 0.5})
+    settings = worker.settings.model_copy(update={"lease_seconds": 2.0, "attempts_max": 1})
     away = worker._replace(
         blobs=AwayBlobs(settings.resolved_storage_folder, failures=float("inf")), settings=settings
     )

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -68,7 +68,7 @@ class ProgressEvent:
 Event = StateEvent | HistoryEvent | ProgressEvent
 
 
-def follow(transport: Transport, job_id: str, after: str | None) -> Iterator[Event]:
+def follow(transport: Transport, job_id: str, after: str | None) -> Generator[Event, None, None]:
     """Every state and epoch behind the event `after` once, in order, until the job has ended.
 
     Raises Unavailable after RECONNECTS_MAX vain attempts in a row to go on.

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -92,7 +92,7 @@ class Job:
                 time.sleep(min(pause, left))
                 pause = min(pause * POLL_GROWTH, POLL_SECONDS_MAX)
 
-    def events(self, *, after: str | None = None) -> Iterator[Event]:
+    def events(self, *, after: str | None = None) -> Generator[Event, None, None]:
         """What happens to this job, from its beginning to its end: every state and epoch once.
 
         A connection that breaks is made anew, and goes on where it was; so does one that is asked

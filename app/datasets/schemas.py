@@ -67,7 +67,7 @@ UPLOAD_BODY: dict[str, Any] = {
 }
 
 
-class DatasetSummary(BaseModel):
+class DatasetSummaryOut(BaseModel):
     """An uploaded table, without its columns."""
 
     id: str
@@ -78,7 +78,7 @@ class DatasetSummary(BaseModel):
     created_at: datetime
 
 
-class DatasetOut(DatasetSummary):
+class DatasetOut(DatasetSummaryOut):
     """An uploaded table: immutable, with named and typed columns."""
 
     columns: list[NumericColumn | CategoricalColumn]
@@ -86,15 +86,15 @@ class DatasetOut(DatasetSummary):
 
 
 class DatasetPage(Page):
-    items: list[DatasetSummary]
+    items: list[DatasetSummaryOut]
 
 
 class RowsPage(Page):
     items: list[dict[str, float | str | None]]
 
 
-def summary_out(row: DatasetRow) -> DatasetSummary:
-    return DatasetSummary(
+def summary_out(row: DatasetRow) -> DatasetSummaryOut:
+    return DatasetSummaryOut(
         id=row.id,
         name=row.name,
         row_count=row.row_count,

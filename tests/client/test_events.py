@@ -278,7 +278,7 @@ def test_following_may_be_left_in_the_middle(api: Api, backsolve: Backsolve) -> 
     events = job.events()
 
     first = next(events)
-    events.close()  # type: ignore[attr-defined]
+    events.close()
 
     assert isinstance(first, StateEvent)
     assert job.cancel().state == "cancelled"

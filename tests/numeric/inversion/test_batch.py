@@ -11,10 +11,10 @@ from app.numeric.inversion.batch import (
     nearest_of_each,
     nearest_to_one,
 )
-from app.numeric.inversion.continuous import Moves
 from app.numeric.inversion.question import Choice, Conditions, Question, costs_of, total
 from tests.numeric.inversion.cases import CHECKED, box_question
 from tests.numeric.inversion.oracles import least_cost
+from tests.numeric.inversion.sweeps import moves_in
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -45,20 +45,6 @@ def many(seed: int, count: int) -> tuple[list[Question], list[Conditions]]:
     return questions, wishes
 
 
-def moves_of(question: Question, wish: Conditions) -> Moves:
-    numbers = question.numbers
-    value = wish.a @ question.x
-    return Moves(
-        wish.a,
-        wish.low - value,
-        wish.high - value,
-        numbers.low - numbers.start,
-        numbers.high - numbers.start,
-        numbers.cost_up,
-        numbers.cost_down,
-    )
-
-
 @CHECKED
 @given(seed=SEEDS)
 def test_each_answer_is_that_of_the_question_by_itself(seed: int) -> None:
@@ -67,7 +53,7 @@ def test_each_answer_is_that_of_the_question_by_itself(seed: int) -> None:
     found = nearest_of_each(questions, wishes)
 
     for x, question, wish in zip(found, questions, wishes, strict=True):
-        moves = moves_of(question, wish)
+        moves = moves_in(question, wish)
         alone = continuous.nearest(moves, "l2")
         assert (x is None) is (alone is None)
         if x is None or alone is None:

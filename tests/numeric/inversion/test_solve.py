@@ -19,7 +19,7 @@ from tests.numeric.builders import random_layer
 from tests.numeric.inversion.cases import box_question, random_question
 from tests.numeric.inversion.oracles import nearest_by_enumeration, settings_of
 from tests.numeric.inversion.searches import sequential_quadratic
-from tests.numeric.inversion.test_batch import moves_of
+from tests.numeric.inversion.sweeps import moves_in
 from tests.numeric.inversion.test_mixed import assert_kept
 
 SECONDS = 30.0
@@ -93,7 +93,7 @@ def test_a_probability_of_at_least_so_much_is_reached_as_near_as_can_be(seed: in
     for _ in range(4):
         start = random.uniform(question.numbers.low, question.numbers.high) - question.x
         d = sequential_quadratic(
-            moves_of(question, wanted.conditions),
+            moves_in(question, wanted.conditions),
             start,
             layer=layer,
             at=question.x,

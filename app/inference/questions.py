@@ -95,9 +95,11 @@ def limits_of(rules: Rules, starts: Array, faults: list[Fault]) -> Limits:
         start, feature = starts[:, rule.place], rule.feature
         least, most = np.full(len(start), rule.low), np.full(len(start), rule.high)
         if feature.min is None:
-            least = np.minimum(least, first_multiple(start, rule.step))
+            first = first_multiple(start, rule.step) if rule.step else start
+            least = np.minimum(least, first)
         if feature.max is None:
-            most = np.maximum(most, last_multiple(start, rule.step))
+            last = last_multiple(start, rule.step) if rule.step else start
+            most = np.maximum(most, last)
         if feature.direction == "up":
             least = np.maximum(least, start)
         if feature.direction == "down":

@@ -123,21 +123,23 @@ def _own_limits(
     # A wish of one's own for one end moves a training range that would contradict it.
     low, high = (min(low, high), high) if feature.min is None else (low, max(low, high))
     low, high = magnitudes.end_of(item, low), magnitudes.end_of(item, high)
+    if not step:
+        return low, high
     return float(first_multiple(low, step)), float(last_multiple(high, step))
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def first_multiple(low: ArrayLike, step: float) -> Array:
-    """The first multiple of the step from a limit on; the limit itself without a step."""
-    low = np.asarray(low, dtype=np.float64)
-    return step * np.ceil(low / step - NEAR_MULTIPLE) if step else low
+    """The first multiple of the step from each limit (T,) on."""
+    multiple: Array = step * np.ceil(np.asarray(low) / step - NEAR_MULTIPLE)
+    return multiple
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def last_multiple(high: ArrayLike, step: float) -> Array:
-    """The last multiple of the step up to a limit; the limit itself without a step."""
-    high = np.asarray(high, dtype=np.float64)
-    return step * np.floor(high / step + NEAR_MULTIPLE) if step else high
+    """The last multiple of the step up to each limit (T,)."""
+    multiple: Array = step * np.floor(np.asarray(high) / step + NEAR_MULTIPLE)
+    return multiple
 
 
 def _number_faults(item: NumericInput, feature: FeatureIn, pointer: str) -> list[Fault]:

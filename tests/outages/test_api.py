@@ -144,6 +144,7 @@ def test_however_often_it_goes_and_comes_no_answer_is_a_500(
         between.set(Mode.PASS)
         recoveries.append(recovered_after(client))
 
+    print(f"longest wait {max(waits):.2f} s, longest recovery {max(recoveries):.2f} s")
     assert set(statuses) == {503}
     assert in_time(waits, ANSWER_SECONDS)
     assert in_time(recoveries, RECOVERY_SECONDS)
